@@ -1,0 +1,265 @@
+"""The coarse pass: scores of every (direction, in-plane angle, shift) of an image, and which of them matter.
+
+Twin in float64: ``mpiapp.model.scores.log_weights`` followed by ``mpiapp.model.posterior.significant_states``.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from mpiapp.kernels.elementary import JIT, KERNEL
+from mpiapp.kernels.rows import base_row, shifted
+from mpiapp.kernels.select import CUTOFF, significance_threshold
+
+_HALF = np.float32(0.5)
+_TINY = np.float32(1e-30)
+_LOWEST = np.float32(-3.0e38)
+_TURN = np.float32(360.0)
+
+
+@numba.njit(**KERNEL)
+def _combine(even, odd, power, log_direction, log_shift):  # type: ignore[no-untyped-def]
+    """Log weights at psi (into ``even``) and psi + 180 (into ``odd``) from the two products; returns the best."""
+    best = _LOWEST
+    for d in range(even.size):
+        prior = log_direction[d] + log_shift - _HALF * power[d]
+        plus = even[d] + odd[d] + prior
+        minus = even[d] - odd[d] + prior
+        even[d] = plus
+        odd[d] = minus
+        best = max(best, max(plus, minus))
+    return best
+
+
+@numba.njit(**KERNEL)
+def _combine_correlation(even, odd, power):  # type: ignore[no-untyped-def]
+    """As :func:`_combine` for normalised cross-correlation (refinement.md 4.7)."""
+    best = _LOWEST
+    for d in range(even.size):
+        norm = np.float32(1.0) / np.sqrt(power[d] + _TINY)
+        plus = (even[d] + odd[d]) * norm
+        minus = (even[d] - odd[d]) * norm
+        even[d] = plus
+        odd[d] = minus
+        best = max(best, max(plus, minus))
+    return best
+
+
+@numba.njit(**JIT)
+def _grown(array, size):  # type: ignore[no-untyped-def]
+    bigger = np.empty((max(size, 2 * array.shape[0]), array.shape[1]), array.dtype)
+    bigger[: array.shape[0]] = array
+    return bigger
+
+
+@numba.njit(**JIT)
+def _longer(array, size):  # type: ignore[no-untyped-def]
+    longer = np.empty(size, array.dtype)
+    longer[: array.size] = array
+    return longer
+
+
+@numba.njit(**JIT)
+def global_search(  # type: ignore[no-untyped-def]
+    images, optics, pixels, turns, table, table_power, log_direction, log_shift, correlate, fraction, maximum, scratch
+):
+    """Score all directions, in-plane angles and shifts of every image and keep the significant ones.
+
+    A slice half a turn on is the complex conjugate of itself, so the products of the real and of the imaginary parts,
+    taken apart, give psi (their sum) and psi + 180 degrees (their difference): half the arithmetic.
+
+    Parameters
+    ----------
+    turns : Turns with the first half of the in-plane angles; psi index j + n is half a turn on.
+    table : (2, n_dir, n_pix) float32 slices;  table_power : (n_dir, n_pix) float32, |P|^2.
+    log_direction : (n_dir,) float32;  log_shift : (n_img, n_trans) float32 log priors.
+    correlate : bool, cross-correlation: only the best state is kept.
+
+    Returns
+    -------
+    offsets : (n_img + 1,) int64;  states : (n, 3) int32 of direction, psi, shift.
+    priors : (n,) float32 log prior of the orientation of each state.
+    """
+    n_psi = turns.cosine.size
+    n_trans = turns.shift_A.shape[0]
+    n_pix = pixels.qx.size
+    n_dir = table.shape[1]
+    real = np.empty((n_psi * n_trans, n_pix), np.float32)
+    imaginary = np.empty((n_psi * n_trans, n_pix), np.float32)
+    powers = np.empty((n_psi, n_pix), np.float32)
+    row = np.empty((2, n_pix), np.float32)
+    n_img = images.group.size
+    offsets = np.zeros(n_img + 1, np.int64)
+    states = np.empty((1024, 3), np.int32)
+    values = np.empty(1024, np.float32)
+    found = np.empty((1024, 3), np.int32)
+    found_prior = np.empty(1024, np.float32)
+    priors = np.empty(1024, np.float32)
+    for i in range(n_img):
+        for j in range(n_psi):
+            c = turns.cosine[j]
+            s = turns.sine[j]
+            base_row(images, optics, pixels, i, j, c, s, scratch, row, powers[j])
+            for t in range(n_trans):
+                r = j * n_trans + t
+                shifted(row, images, optics, pixels, i, c, s, turns.shift_A[t], real[r], imaginary[r])
+        even = np.dot(real, table[0].T)
+        odd = np.dot(imaginary, table[1].T)
+        power = np.dot(powers, table_power.T)
+        best = _LOWEST
+        for r in range(n_psi * n_trans):
+            j = r // n_trans
+            if correlate:
+                top = _combine_correlation(even[r], odd[r], power[j])
+            else:
+                top = _combine(even[r], odd[r], power[j], log_direction, log_shift[i, r - j * n_trans])
+            best = max(best, top)
+        limit = best if correlate else best - CUTOFF
+        m = 0
+        for half in range(2):
+            scores = even if half == 0 else odd
+            for r in range(n_psi * n_trans):
+                j = r // n_trans
+                for d in range(n_dir):
+                    if scores[r, d] >= limit:
+                        if m == values.size:
+                            found = _grown(found, m + 1)
+                            values = _longer(values, found.shape[0])
+                            found_prior = _longer(found_prior, found.shape[0])
+                        values[m] = scores[r, d]
+                        found_prior[m] = log_direction[d]
+                        found[m, 0] = d
+                        found[m, 1] = j + half * n_psi
+                        found[m, 2] = r - j * n_trans
+                        m += 1
+        states, priors = _accept(i, values, found_prior, found, m, best, correlate, fraction, maximum, offsets, states, priors)
+    return offsets, states[: offsets[n_img]], priors[: offsets[n_img]]
+
+
+@numba.njit(**JIT)
+def _accept(i, values, found_prior, found, count, best, correlate, fraction, maximum, offsets, states, priors):  # type: ignore[no-untyped-def]
+    """Append the significant ones of the candidates of image i to the list of states."""
+    threshold = best
+    if not correlate:
+        threshold, _ = significance_threshold(values, count, best, fraction, maximum)
+    k = offsets[i]
+    for m in range(count):
+        if values[m] >= threshold:
+            if k == states.shape[0]:
+                states = _grown(states, k + 1)
+                priors = _longer(priors, states.shape[0])
+            states[k] = found[m]
+            priors[k] = found_prior[m]
+            k += 1
+            if correlate:
+                break
+    offsets[i + 1] = k
+    return states, priors
+
+
+@numba.njit(**JIT)
+def _window(center, psi, cutoff):  # type: ignore[no-untyped-def]
+    """Wrapped distance of two in-plane angles in degrees, and whether it is inside the window."""
+    delta = abs(psi - center)
+    delta -= _TURN * np.floor(delta / _TURN)
+    delta = min(delta, _TURN - delta)
+    return delta, delta < cutoff
+
+
+@numba.njit(**JIT)
+def local_search(  # type: ignore[no-untyped-def]
+    images, optics, pixels, turns, psi_deg, table, row_of, near_offsets, near_direction, near_log_prior, near_psi,
+    sigma_deg, cutoff_deg, log_shift, correlate, fraction, maximum, scratch,
+):
+    """Score the neighbourhood of each image's own orientation and keep the significant states.
+
+    Parameters
+    ----------
+    turns, psi_deg : all in-plane angles of the grid; psi_deg (n_psi,) float32.
+    table : (n_row, 2, n_pix) float32 slices; ``row_of`` (n_dir,) int32 tells a direction's row.
+    near_offsets, near_direction, near_log_prior, near_psi :
+        Neighbourhoods in CSR form, sorted by near_psi, the in-plane angle that fits the prior best (degrees).
+    sigma_deg, cutoff_deg : float32, standard deviation of the prior of the in-plane angle, and where its window ends.
+
+    Returns
+    -------
+    As :func:`global_search`.
+    """
+    n_psi = turns.cosine.size
+    n_trans = turns.shift_A.shape[0]
+    n_pix = pixels.qx.size
+    n_img = images.group.size
+    inverse = np.float32(0.5) / (sigma_deg * sigma_deg)
+    offsets = np.zeros(n_img + 1, np.int64)
+    states = np.empty((1024, 3), np.int32)
+    rows = np.empty((n_trans, 2, n_pix), np.float32)
+    row = np.empty((2, n_pix), np.float32)
+    power = np.empty(n_pix, np.float32)
+    values = np.empty(4096, np.float32)
+    found = np.empty((4096, 3), np.int32)
+    found_prior = np.empty(4096, np.float32)
+    priors = np.empty(1024, np.float32)
+    slices = np.empty((64, 2 * n_pix), np.float32)
+    for i in range(n_img):
+        lo = near_offsets[i]
+        n_near = near_offsets[i + 1] - lo
+        if n_near > slices.shape[0]:
+            slices = np.empty((2 * n_near, 2 * n_pix), np.float32)
+        for d in range(n_near):
+            slices[d] = table[row_of[near_direction[lo + d]]].reshape(2 * n_pix)
+        best = _LOWEST
+        m = 0
+        for j in range(n_psi):
+            started = False
+            d = 0
+            while d < n_near:
+                delta, inside = _window(near_psi[lo + d], psi_deg[j], cutoff_deg)
+                if not inside:
+                    d += 1
+                    continue
+                first = d
+                while d < n_near and _window(near_psi[lo + d], psi_deg[j], cutoff_deg)[1]:
+                    d += 1
+                if not started:
+                    started = True
+                    c = turns.cosine[j]
+                    s = turns.sine[j]
+                    base_row(images, optics, pixels, i, j, c, s, scratch, row, power)
+                    for t in range(n_trans):
+                        shifted(row, images, optics, pixels, i, c, s, turns.shift_A[t], rows[t, 0], rows[t, 1])
+                run = slices[first:d]
+                scores = np.dot(rows.reshape(n_trans, 2 * n_pix), run.T)
+                if m + scores.size > values.size:
+                    found = _grown(found, m + scores.size)
+                    values = _longer(values, found.shape[0])
+                    found_prior = _longer(found_prior, found.shape[0])
+                for e in range(d - first):
+                    weight = reference_power(run[e], power)
+                    delta, inside = _window(near_psi[lo + first + e], psi_deg[j], cutoff_deg)
+                    prior = near_log_prior[lo + first + e] - delta * delta * inverse
+                    norm = np.float32(1.0) / np.sqrt(weight + _TINY)
+                    for t in range(n_trans):
+                        if correlate:
+                            value = scores[t, e] * norm
+                        else:
+                            value = scores[t, e] - _HALF * weight + prior + log_shift[i, t]
+                        values[m] = value
+                        found_prior[m] = prior
+                        found[m, 0] = near_direction[lo + first + e]
+                        found[m, 1] = j
+                        found[m, 2] = t
+                        m += 1
+                        best = max(best, value)
+        states, priors = _accept(i, values, found_prior, found, m, best, correlate, fraction, maximum, offsets, states, priors)
+    return offsets, states[: offsets[n_img]], priors[: offsets[n_img]]
+
+
+@numba.njit(**KERNEL)
+def reference_power(slice_row, power):  # type: ignore[no-untyped-def]
+    """H of engine.md 2 for one slice: sum of |P|^2 a^2 c^2 / sigma2."""
+    n = power.size
+    total = np.float32(0.0)
+    for p in range(n):
+        total += power[p] * (slice_row[p] * slice_row[p] + slice_row[n + p] * slice_row[n + p])
+    return total

@@ -1,0 +1,401 @@
+"""The fine pass: children of the significant states, their posterior, and the weighted sums (engine.md 4 and 5).
+
+Twins in float64: ``mpiapp.model.scores``, ``mpiapp.model.posterior``, ``mpiapp.model.sums``.
+The states of an image come grouped by in-plane angle. Within a group every child direction meets every child shift
+in one small matrix product; pairs whose parents were not accepted are left out afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.kernels.coarse import reference_power
+from mpiapp.kernels.elementary import JIT, KERNEL
+from mpiapp.kernels.inplane import turn_image
+from mpiapp.kernels.rows import base_row, contrast, locate, shifted
+from mpiapp.kernels.select import CUTOFF, significance_threshold
+from mpiapp.kernels.slicing import insert_rows
+
+_HALF = np.float32(0.5)
+_ZERO = np.float32(0.0)
+_TINY = np.float32(1e-30)
+_LOWEST = np.float32(-3.0e38)
+
+
+class Family(NamedTuple):
+    """How coarse states split: every direction, in-plane angle and shift has this many children."""
+
+    directions: int
+    psi: int
+    shifts: int
+
+
+class Slots(NamedTuple):
+    """Rows of slice-space accumulators of one thread; full ones are inserted into the grid and used again."""
+
+    slot_of: NDArray[np.int32]  # (n_dir * children,) slot of a fine direction, -1 for none
+    direction: NDArray[np.int32]  # (n_slot,) fine direction of a slot
+    rows: NDArray[np.float32]  # (n_slot, 3, n_pix) real, imaginary, weight
+    used: NDArray[np.int64]  # (1,)
+    matrices: NDArray[np.float32]  # (n_slot, 3, 3)
+    grid: NDArray[np.float32]  # (size, 4) padded grid of this thread
+    radius: int  # R of the grid
+    padding: np.float32
+
+
+class Posterior(NamedTuple):
+    """What the fine pass leaves for each image of a batch."""
+
+    best: NDArray[np.int32]  # (n_img, 5) coarse direction, child, coarse psi, child, fine shift (shift * children + child)
+    log_best: NDArray[np.float32]  # (n_img,) log weight of the best state
+    log_sum: NDArray[np.float64]  # (n_img,) log of the sum of weights, relative to log_best
+    best_weight: NDArray[np.float32]  # (n_img,) Pmax
+    cross: NDArray[np.float64]  # (n_img, n_shell) sum of Re(conj(Ref) X_t) / sigma2, by shell
+    power: NDArray[np.float64]  # (n_img, n_shell) sum of |Ref|^2 / sigma2, by shell
+    direction_weight: NDArray[np.float64]  # (n_dir,) sum of weights by coarse direction
+    offset_variance: NDArray[np.float64]  # (n_img,) sum of weights times squared distance from the offset prior, A^2
+    weight: NDArray[np.float64]  # (n_img,) sum of the accepted weights
+
+
+@numba.njit(**JIT)
+def flush(slots, kx, ky):  # type: ignore[no-untyped-def]
+    """Insert all rows in use into the grid and empty them."""
+    n = slots.used[0]
+    insert_rows(slots.rows[:n], slots.matrices[:n], kx, ky, slots.radius, slots.padding, slots.grid)
+    for m in range(n):
+        slots.slot_of[slots.direction[m]] = -1
+    slots.rows[:n] = _ZERO
+    slots.used[0] = 0
+
+
+@numba.njit(**KERNEL)
+def _add_pixels(reference, product, weight, power, cross_pixel, power_pixel):  # type: ignore[no-untyped-def]
+    """Add one direction's |Ref|^2 and Re(conj(Ref) X) of every pixel to the sums of an image."""
+    n = power.size
+    for p in range(n):
+        re = reference[p]
+        im = reference[n + p]
+        power_pixel[p] += weight * power[p] * (re * re + im * im)
+        cross_pixel[p] += re * product[p] + im * product[n + p]
+
+
+@numba.njit(**KERNEL)
+def _add_row(slot, back, weight, power):  # type: ignore[no-untyped-def]
+    """Add one direction's weighted image and weight to its accumulator."""
+    n = power.size
+    for p in range(n):
+        slot[0, p] += back[p]
+        slot[1, p] += back[n + p]
+        slot[2, p] += weight * power[p]
+
+
+@numba.njit(**KERNEL)
+def _map_row(row, ctf, inverse_sigma2, gain, scale, premultiplied, power):  # type: ignore[no-untyped-def]
+    """Weigh the unmasked image for back-projection: gain a c / sigma2, and a^2 c^2 / sigma2."""
+    n = ctf.size
+    for p in range(n):
+        c = ctf[p]
+        if premultiplied:
+            w = inverse_sigma2[p]
+            power[p] = scale * c * c * w
+        else:
+            w = scale * c * inverse_sigma2[p]
+            power[p] = scale * c * w
+        row[0, p] *= gain * w
+        row[1, p] *= gain * w
+
+
+@numba.njit(**JIT)
+def _unique(states, lo, hi, column, stamp, mark, names):  # type: ignore[no-untyped-def]
+    """Distinct values of one column of states[lo:hi] in order of appearance; stamp[value] = position."""
+    n = 0
+    for k in range(lo, hi):
+        v = states[k, column]
+        if mark[v] == 0:
+            mark[v] = 1
+            stamp[v] = n
+            names[n] = v
+            n += 1
+    for k in range(n):
+        mark[names[k]] = 0
+    return n
+
+
+@numba.njit(**JIT)
+def _enough(array, size):  # type: ignore[no-untyped-def]
+    """The array, or one at least twice as long with the same beginning."""
+    if size <= array.shape[0]:
+        return array
+    bigger = np.empty(max(size, 2 * array.shape[0]), array.dtype)
+    bigger[: array.shape[0]] = array
+    return bigger
+
+
+@numba.njit(**JIT)
+def fine_pass(  # type: ignore[no-untyped-def]
+    images, optics, pixels, turns, family, offsets, states, n_dir, table, row_of, matrices,
+    priors, log_shift, shift_square, correlate, fraction, slots, scratch, n_shell,
+):
+    """Posterior over the children of the significant states, and its weighted sums.
+
+    Parameters
+    ----------
+    turns : Turns of the fine in-plane angles (n_psi * family.psi,) and fine shifts (n_trans * family.shifts, 2).
+    offsets, states : significant coarse states in CSR form: (direction, psi, shift).
+    table : (n_row, 2, n_pix) float32 fine slices; children of coarse direction d are rows row_of[d], row_of[d] + 1, ...
+    matrices : (n_row, 3, 3) float32 of the same rows.
+    priors : (n_states,) float32 log prior of the orientation of each coarse state, shared by its children.
+    log_shift : (n_img, n_trans) float32 at the coarse shifts;  shift_square : (n_img, n_fine_shift) float32, A^2.
+
+    Returns
+    -------
+    Posterior
+    """
+    n_img = images.group.size
+    n_pix = pixels.qx.size
+    n_trans = turns.shift_A.shape[0] // family.shifts
+    best_state = np.zeros((n_img, 5), np.int32)
+    log_best = np.empty(n_img, np.float32)
+    log_sum = np.empty(n_img, np.float64)
+    best_weight = np.empty(n_img, np.float32)
+    cross = np.zeros((n_img, n_shell), np.float64)
+    power_shell = np.zeros((n_img, n_shell), np.float64)
+    direction_weight = np.zeros(n_dir, np.float64)
+    offset_variance = np.zeros(n_img, np.float64)
+    weight_sum = np.zeros(n_img, np.float64)
+    dir_stamp = np.empty(n_dir, np.int32)
+    dir_mark = np.zeros(n_dir, np.int8)
+    dir_names = np.empty(n_dir, np.int32)
+    shift_stamp = np.empty(n_trans, np.int32)
+    shift_mark = np.zeros(n_trans, np.int8)
+    shift_names = np.empty(n_trans, np.int32)
+    values = np.empty(1024, np.float32)
+    where = np.empty((1024, 4), np.int32)  # group, child psi, position of fine direction, position of fine shift
+    cross_pixel = np.empty(n_pix, np.float32)
+    power_pixel = np.empty(n_pix, np.float32)
+    back = np.empty((2, n_pix), np.float32)
+    map_power = np.empty(n_pix, np.float32)
+    for i in range(n_img):
+        first = offsets[i]
+        last = offsets[i + 1]
+        order = np.argsort(states[first:last, 1], kind="mergesort")
+        own = np.empty((last - first, 3), np.int32)
+        own_prior = np.empty(last - first, np.float32)
+        for k in range(last - first):
+            own[k] = states[first + order[k]]
+            own_prior[k] = priors[first + order[k]]
+        n_group = 0
+        for k in range(last - first):
+            if k == 0 or own[k, 1] != own[k - 1, 1]:
+                n_group += 1
+        starts = np.empty(n_group + 1, np.int64)
+        n_group = 0
+        for k in range(last - first):
+            if k == 0 or own[k, 1] != own[k - 1, 1]:
+                starts[n_group] = k
+                n_group += 1
+        starts[n_group] = last - first
+        bases = np.empty((n_group * family.psi, 2, n_pix), np.float32)
+        powers = np.empty((n_group * family.psi, n_pix), np.float32)
+        m = 0
+        best = _LOWEST
+        for g in range(n_group):
+            lo = starts[g]
+            hi = starts[g + 1]
+            n_d = _unique(own, lo, hi, 0, dir_stamp, dir_mark, dir_names)
+            n_t = _unique(own, lo, hi, 2, shift_stamp, shift_mark, shift_names)
+            slices = _family_slices(table, row_of, dir_names, n_d, family.directions, n_pix)
+            for child in range(family.psi):
+                b = g * family.psi + child
+                j = own[lo, 1] * family.psi + child
+                c = turns.cosine[j]
+                s = turns.sine[j]
+                base_row(images, optics, pixels, i, j, c, s, scratch, bases[b], powers[b])
+                rows = _family_shifts(
+                    bases[b], images, optics, pixels, i, c, s, turns.shift_A, shift_names, n_t, family.shifts
+                )
+                scores = np.dot(rows, slices.T)
+                h = np.empty(slices.shape[0], np.float32)
+                for d in range(slices.shape[0]):
+                    h[d] = reference_power(slices[d], powers[b])
+                need = m + (hi - lo) * family.directions * family.shifts
+                if need > values.size:
+                    values = _enough(values, need)
+                    bigger = np.empty((values.size, 4), np.int32)
+                    bigger[:m] = where[:m]
+                    where = bigger
+                for k in range(lo, hi):
+                    d0 = dir_stamp[own[k, 0]] * family.directions
+                    t0 = shift_stamp[own[k, 2]] * family.shifts
+                    prior = own_prior[k] + log_shift[i, own[k, 2]]
+                    for d in range(d0, d0 + family.directions):
+                        for t in range(t0, t0 + family.shifts):
+                            if correlate:
+                                value = scores[t, d] / np.sqrt(h[d] + _TINY)
+                            else:
+                                value = scores[t, d] - _HALF * h[d] + prior
+                            values[m] = value
+                            where[m, 0] = b
+                            where[m, 1] = k
+                            where[m, 2] = d - d0
+                            where[m, 3] = t - t0
+                            m += 1
+                            best = max(best, value)
+        threshold = best
+        total = 1.0
+        if not correlate:
+            threshold, total = significance_threshold(values, m, best, fraction, 0)
+        log_best[i] = best
+        log_sum[i] = np.log(total)
+        best_weight[i] = np.float32(1.0 / total)
+        cross_pixel[:] = _ZERO
+        power_pixel[:] = _ZERO
+        seen_best = False
+        k = 0
+        while k < m:
+            b = where[k, 0]
+            end = k
+            any_accepted = False
+            while end < m and where[end, 0] == b:
+                any_accepted = any_accepted or values[end] >= threshold
+                end += 1
+            if any_accepted:
+                j = own[where[k, 1], 1] * family.psi + b % family.psi
+                c = turns.cosine[j]
+                s = turns.sine[j]
+                locate(images, optics, pixels, i, c, s, scratch)
+                turn_image(
+                    images.unmasked[i], images.radius, scratch.index, scratch.sign, scratch.weights, back[0], back[1]
+                )
+                contrast(images, optics, pixels, i, j, c, s, scratch.ctf)
+                gi = images.group[i]
+                _map_row(
+                    back, scratch.ctf, optics.map_weight[gi], images.gain[i], images.scale[i],
+                    images.premultiplied[i], map_power,
+                )
+                # fine directions and shifts that carry weight in this group
+                n_acc = 0
+                chosen = np.empty((end - k, 3), np.int32)
+                chosen_weight = np.empty(end - k, np.float32)
+                for e in range(k, end):
+                    if values[e] >= threshold:
+                        st = where[e, 1]
+                        fine_d = own[st, 0] * family.directions + where[e, 2]
+                        fine_t = own[st, 2] * family.shifts + where[e, 3]
+                        w = np.exp(np.float64(values[e] - best)) / total
+                        chosen[n_acc, 0] = fine_d
+                        chosen[n_acc, 1] = fine_t
+                        chosen[n_acc, 2] = row_of[own[st, 0]] + where[e, 2]
+                        chosen_weight[n_acc] = np.float32(w)
+                        n_acc += 1
+                        weight_sum[i] += w
+                        direction_weight[own[st, 0]] += w
+                        offset_variance[i] += w * shift_square[i, fine_t]
+                        if not seen_best and values[e] == best:
+                            seen_best = True
+                            best_state[i, 0] = own[st, 0]
+                            best_state[i, 1] = where[e, 2]
+                            best_state[i, 2] = own[st, 1]
+                            best_state[i, 3] = b % family.psi
+                            best_state[i, 4] = fine_t
+                        if correlate:
+                            break
+                _accumulate(
+                    i, chosen[:n_acc], chosen_weight[:n_acc], bases[b], powers[b], back, map_power, images, optics,
+                    pixels, c, s, turns.shift_A, table, matrices, slots, cross_pixel, power_pixel,
+                )
+            k = end
+        for p in range(n_pix):
+            cross[i, pixels.shell[p]] += cross_pixel[p]
+            power_shell[i, pixels.shell[p]] += power_pixel[p]
+    return Posterior(
+        best_state, log_best, log_sum, best_weight, cross, power_shell, direction_weight, offset_variance, weight_sum
+    )
+
+
+@numba.njit(**JIT)
+def _family_slices(table, row_of, names, count, children, n_pix):  # type: ignore[no-untyped-def]
+    """Slices of the children of several coarse directions as rows of a matrix."""
+    slices = np.empty((count * children, 2 * n_pix), np.float32)
+    for d in range(count):
+        for c in range(children):
+            slices[d * children + c] = table[row_of[names[d]] + c].reshape(2 * n_pix)
+    return slices
+
+
+@numba.njit(**JIT)
+def _family_shifts(base, images, optics, pixels, i, c, s, shift_A, names, count, children):  # type: ignore[no-untyped-def]
+    """The base row shifted by the children of several coarse shifts, as rows of a matrix."""
+    n_pix = pixels.qx.size
+    rows = np.empty((count * children, 2, n_pix), np.float32)
+    for t in range(count):
+        for e in range(children):
+            r = t * children + e
+            shifted(base, images, optics, pixels, i, c, s, shift_A[names[t] * children + e], rows[r, 0], rows[r, 1])
+    return rows.reshape(count * children, 2 * n_pix)
+
+
+@numba.njit(**JIT)
+def _accumulate(  # type: ignore[no-untyped-def]
+    i, chosen, weight, base, power, back, map_power, images, optics, pixels, c, s, shift_A, table, matrices, slots,
+    cross_pixel, power_pixel,
+):
+    """Weighted sums of one image at one in-plane angle: small products over shifts, then rows by direction."""
+    n = chosen.shape[0]
+    n_pix = pixels.qx.size
+    row_at = np.empty(n, np.int32)
+    shift_at = np.empty(n, np.int32)
+    direction = np.empty(n, np.int32)
+    table_row = np.empty(n, np.int32)
+    shift = np.empty(n, np.int32)
+    n_d = 0
+    n_t = 0
+    for k in range(n):
+        row_at[k] = -1
+        for e in range(n_d):
+            if direction[e] == chosen[k, 0]:
+                row_at[k] = e
+                break
+        if row_at[k] < 0:
+            direction[n_d] = chosen[k, 0]
+            table_row[n_d] = chosen[k, 2]
+            row_at[k] = n_d
+            n_d += 1
+        shift_at[k] = -1
+        for e in range(n_t):
+            if shift[e] == chosen[k, 1]:
+                shift_at[k] = e
+                break
+        if shift_at[k] < 0:
+            shift[n_t] = chosen[k, 1]
+            shift_at[k] = n_t
+            n_t += 1
+    matrix = np.zeros((n_d, n_t), np.float32)
+    total = np.zeros(n_d, np.float32)
+    for k in range(n):
+        matrix[row_at[k], shift_at[k]] += weight[k]
+        total[row_at[k]] += weight[k]
+    rows = np.empty((n_t, 2, n_pix), np.float32)
+    for t in range(n_t):
+        shifted(base, images, optics, pixels, i, c, s, shift_A[shift[t]], rows[t, 0], rows[t, 1])
+    product = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
+    for t in range(n_t):
+        shifted(back, images, optics, pixels, i, c, s, shift_A[shift[t]], rows[t, 0], rows[t, 1])
+    mean = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
+    for d in range(n_d):
+        reference = table[table_row[d]].reshape(2 * n_pix)
+        _add_pixels(reference, product[d], total[d], power, cross_pixel, power_pixel)
+        slot = slots.slot_of[direction[d]]
+        if slot < 0:
+            if slots.used[0] == slots.direction.size:
+                flush(slots, pixels.qx, pixels.qy)
+            slot = slots.used[0]
+            slots.used[0] += 1
+            slots.slot_of[direction[d]] = slot
+            slots.direction[slot] = direction[d]
+            slots.matrices[slot] = matrices[table_row[d]]
+        _add_row(slots.rows[slot], mean[d], total[d], map_power)

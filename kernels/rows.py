@@ -1,0 +1,87 @@
+"""Rows of the image side of the score product: an image turned, weighted and shifted (engine.md 2)."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from mpiapp.kernels.elementary import JIT, KERNEL
+from mpiapp.kernels.inplane import shift_row, turn_image, turn_weights, turned_ctf
+
+_ONE = np.float32(1.0)
+
+
+@numba.njit(**JIT)
+def locate(images, optics, pixels, i, cosine, sine, scratch):  # type: ignore[no-untyped-def]
+    """Fill scratch with the sampling of image i at one in-plane angle: k = turn Rz(psi) q."""
+    m = optics.turn[images.group[i]]
+    g00 = m[0, 0] * cosine - m[0, 1] * sine
+    g01 = m[0, 0] * sine + m[0, 1] * cosine
+    g10 = m[1, 0] * cosine - m[1, 1] * sine
+    g11 = m[1, 0] * sine + m[1, 1] * cosine
+    turn_weights(
+        images.radius, g00, g01, g10, g11, pixels.qx, pixels.qy, scratch.index, scratch.sign, scratch.weights
+    )
+
+
+@numba.njit(**JIT)
+def contrast(images, optics, pixels, i, psi, cosine, sine, out):  # type: ignore[no-untyped-def]
+    """CTF of image i at the turned pixels; 1 without CTF correction."""
+    if images.ctf[i, 6] == 0.0:
+        out[:] = _ONE
+        return
+    even = optics.gamma_even[0, 0]
+    if even.size:
+        even = optics.gamma_even[images.group[i], psi]
+    turned_ctf(images.ctf[i], cosine, sine, pixels.sx, pixels.sy, even, out)
+
+
+@numba.njit(**KERNEL)
+def weigh(row_re, row_im, ctf, inverse_sigma2, gain, scale, premultiplied, power):  # type: ignore[no-untyped-def]
+    """Multiply a row by gain a c / sigma2 and write a^2 c^2 / sigma2, the weight of |P|^2.
+
+    For CTF-premultiplied images c^2 takes the place of c in the reference, and 1 in the image row.
+    """
+    for p in range(ctf.size):
+        c = ctf[p]
+        if premultiplied:
+            c = c * c
+        w = scale * c * inverse_sigma2[p]
+        power[p] = scale * c * w
+        row_re[p] *= gain * w
+        row_im[p] *= gain * w
+
+
+@numba.njit(**JIT)
+def base_row(images, optics, pixels, i, psi, cosine, sine, scratch, row, power):  # type: ignore[no-untyped-def]
+    """Masked image i turned by one angle and weighted for the scores; leaves the sampling in scratch."""
+    locate(images, optics, pixels, i, cosine, sine, scratch)
+    turn_image(
+        images.masked[i], images.radius, scratch.index, scratch.sign, scratch.weights, row[0], row[1]
+    )
+    contrast(images, optics, pixels, i, psi, cosine, sine, scratch.ctf)
+    g = images.group[i]
+    weigh(
+        row[0],
+        row[1],
+        scratch.ctf,
+        optics.score_weight[g],
+        images.gain[i],
+        images.scale[i],
+        images.premultiplied[i],
+        power,
+    )
+
+
+@numba.njit(**JIT)
+def shifted(row, images, optics, pixels, i, cosine, sine, shift_A, out_re, out_im):  # type: ignore[no-untyped-def]
+    """A row shifted by a translation in A: the phase at k = G q is that of G^T t at q."""
+    g = images.group[i]
+    m = optics.turn[g]
+    x = shift_A[0] * optics.cycles[g]
+    y = shift_A[1] * optics.cycles[g]
+    mx = m[0, 0] * x + m[1, 0] * y
+    my = m[0, 1] * x + m[1, 1] * y
+    tx = cosine * mx - sine * my
+    ty = sine * mx + cosine * my
+    shift_row(row[0], row[1], pixels.qx, pixels.qy, tx, ty, out_re, out_im)

@@ -1,0 +1,6 @@
+"""``python -m mpiapp``."""
+
+from mpiapp.cli.main import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""From the model's terms to kernel arguments: pixels, optics weights, priors (float64 in, float32 out)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import HalfModel, ImagingSetup
+from mpiapp.kernels.arguments import Optics, Pixels, Turns
+from mpiapp.model.aberrations import even_gamma
+from mpiapp.model.pixels import pixel_list
+from mpiapp.model.search import Search
+
+F32 = NDArray[np.float32]
+# A direction without weight may be found again: its prior is this fraction of the largest
+PRIOR_FLOOR = np.exp(-8.0)
+
+
+def make_pixels(setup: ImagingSetup, radius: int) -> Pixels:
+    """Pixels of the model plane up to a radius."""
+    pixels = pixel_list(radius)
+    unit = 1.0 / (setup.box * setup.pixel_size_A)
+    x, y = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
+    return Pixels(x, y, (x * unit).astype(np.float32), (y * unit).astype(np.float32), pixels.shell.copy())
+
+
+def make_turns(psi_deg: NDArray[np.float64], shifts_A: NDArray[np.float64]) -> Turns:
+    """In-plane angles and shifts."""
+    psi = np.deg2rad(psi_deg)
+    return Turns(
+        np.cos(psi).astype(np.float32), np.sin(psi).astype(np.float32), np.ascontiguousarray(shifts_A, np.float32)
+    )
+
+
+def make_optics(
+    setup: ImagingSetup, model: HalfModel, pixels: Pixels, psi_deg: NDArray[np.float64], correlate: bool
+) -> Optics:
+    """Geometry and weights of every optics group; the weights are 1 for cross-correlation."""
+    shell = np.minimum(pixels.shell, setup.n_shells - 1)
+    radius = np.hypot(pixels.qx, pixels.qy)
+    score, back = [], []
+    for group, sigma2 in zip(setup.optics, model.sigma2, strict=True):
+        inside = (sigma2[shell] > 0) & (group.ratio * radius <= group.box / 2)
+        weight = np.where(inside, group.density / np.where(inside, sigma2[shell], 1.0), 0.0)
+        back.append(weight)
+        flat = np.where(inside, group.density, 0.0) if correlate else weight
+        score.append(np.where(pixels.shell > 0, flat, 0.0))
+    return Optics(
+        np.stack([g.turn for g in setup.optics]).astype(np.float32),
+        np.array([1.0 / (g.pixel_size_A * g.box) for g in setup.optics], np.float32),
+        np.stack(score).astype(np.float32),
+        np.stack(back).astype(np.float32),
+        _gamma_even(setup, pixels, psi_deg),
+    )
+
+
+def _gamma_even(setup: ImagingSetup, pixels: Pixels, psi_deg: NDArray[np.float64]) -> F32:
+    """Phase of even aberrations at the turned pixels, or an empty array when no group has any."""
+    if not any(any(g.even_zernike) for g in setup.optics):
+        return np.zeros((1, 1, 0), np.float32)
+    out = np.zeros((len(setup.optics), psi_deg.size, pixels.qx.size), np.float32)
+    for g, group in enumerate(setup.optics):
+        if any(group.even_zernike):
+            for j, psi in enumerate(np.deg2rad(psi_deg)):
+                x = np.cos(psi) * pixels.sx + np.sin(psi) * pixels.sy
+                y = np.cos(psi) * pixels.sy - np.sin(psi) * pixels.sx
+                out[g, j] = even_gamma(group.even_zernike, x, y)
+    return out
+
+
+def log_direction_prior(prior: NDArray[np.float64]) -> F32:
+    """Log prior of the coarse directions with a floor, so that no direction is lost for good."""
+    floor = PRIOR_FLOOR * prior.max()
+    return np.log(np.maximum(prior, floor)).astype(np.float32)
+
+
+def log_shift_prior(
+    search: Search, old_A: NDArray[np.float64], sigma_A: float
+) -> tuple[F32, F32]:
+    """Log prior of the coarse shifts, and squared distances of the fine ones in A^2 (refinement.md 4.8).
+
+    Parameters
+    ----------
+    old_A : (n, 2) whole-pixel offsets already applied, in A; the prior is centred on a total offset of 0.
+    """
+    coarse = ((old_A[:, None] + search.coarse_shifts_A) ** 2).sum(-1)
+    fine = ((old_A[:, None] + search.fine_shifts_A) ** 2).sum(-1)
+    if sigma_A**2 < 0.0001:
+        return np.where(coarse > 0, -1e4, 0.0).astype(np.float32), fine.astype(np.float32)
+    return (-coarse / (2 * sigma_A**2)).astype(np.float32), fine.astype(np.float32)

@@ -1,0 +1,75 @@
+"""What a backend does in one iteration: the seam between the science and a device (engine.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.model.particles import OpticsModel, ParticleData, Poses
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+from mpiapp.model.symmetry import PointGroup
+
+F64 = NDArray[np.float64]
+ReadImages = Callable[[NDArray[np.int32], NDArray[np.int64]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ImagingSetup:
+    """What does not change during a run."""
+
+    box: int  # N of the model
+    pixel_size_A: float
+    padding: float
+    particle_diameter_A: float
+    mask_edge: float  # pixels
+    zero_mask: bool
+    optics: Sequence[OpticsModel]
+    n_groups: int  # intensity-scale groups
+    group: PointGroup
+    seed: int
+
+    @property
+    def n_shells(self) -> int:
+        """Shells 0 .. N / 2."""
+        return self.box // 2 + 1
+
+
+@dataclass(frozen=True)
+class HalfModel:
+    """The model of one half set as the expectation step needs it."""
+
+    transform: NDArray[np.complex64]  # padded transform of the reference
+    sigma2: F64  # (n_optics, n_shells) noise variance per component
+    data_vs_prior: F64  # (n_shells,)
+    scale: F64  # (n_groups,)
+    average_norm: float
+    direction_prior: F64  # (n_dir,)
+    sigma_offset_A: float
+
+
+class Backend(Protocol):
+    """Arrays on a device and the operations that need kernels."""
+
+    def expectation(
+        self,
+        setup: ImagingSetup,
+        model: HalfModel,
+        search: Search,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        step: Callable[[int], bool],
+    ) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
+        """Posterior and weighted sums of all given particles of one half.
+
+        ``step(n)`` is called after every n finished particles and answers True when the run must stop. The last
+        result marks particles whose image is not finite; they contribute nothing.
+        """
+
+    def symmetrise(self, sums: F64, group: PointGroup, padding: float) -> F64:
+        """Sum a grid over the operators of a point group (refinement.md 2.6)."""

@@ -1,0 +1,98 @@
+"""Reading and preparing the images of one batch on the CPU (refinement.md 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.kernels.arguments import Images
+from mpiapp.model.aberrations import demodulation
+from mpiapp.model.fourier import shift_images
+from mpiapp.model.images import padded_planes, plane_radius, shell_power
+from mpiapp.model.interpolation import OVERSAMPLING
+from mpiapp.model.masks import apply_soft_mask, mask_noise, soft_circle
+from mpiapp.model.noise import spectrum_to_group
+from mpiapp.model.particles import OpticsModel, ParticleData, Poses
+from mpiapp.model.pixels import round_half_away
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """Images of one batch, and what the sums need of them."""
+
+    images: Images
+    old_A: NDArray[np.float64]  # (n, 2) whole-pixel offsets that were applied, in A
+    power: NDArray[np.float64]  # (n, L / 2 + 1) |X|^2 by shell of the image, norm correction applied
+    bad: NDArray[np.bool_]  # (n,) images that hold NaN or infinity
+
+
+def prepare_batch(
+    setup: ImagingSetup, model: HalfModel, r_max: int, data: ParticleData, poses: Poses, read: ReadImages
+) -> PreparedBatch:
+    """Read, shift by whole pixels, mask and transform the images of particles with one box size."""
+    optics = setup.optics[int(data.optics[0])]
+    raw = read(data.stack_index, data.image_index)
+    bad = ~np.isfinite(raw).all(axis=(1, 2))
+    if bad.any():
+        raw = np.where(bad[:, None, None], np.float32(0), raw)
+    shift = round_half_away(poses.origin_A / optics.pixel_size_A)
+    gain = (model.average_norm / poses.norm).astype(np.float32)
+    unmasked = shift_images(raw, shift)
+    unmasked *= gain[:, None, None]
+    masked = _mask(setup, model, optics, unmasked, data)
+    radius = image_radius(optics, r_max)
+    planes = [padded_planes(images, radius) for images in (masked, unmasked)]
+    _demodulate(planes, data, setup, plane_radius(radius))
+    flat = [p.reshape(len(data), -1).view(np.float32) for p in planes]
+    images = Images(
+        flat[0],
+        flat[1],
+        plane_radius(radius),
+        np.ones(len(data), np.float32),
+        np.maximum(model.scale[data.group], 0.001).astype(np.float32),
+        data.ctf.astype(np.float32),
+        data.optics,
+        np.array([setup.optics[int(g)].premultiplied for g in data.optics]),
+    )
+    return PreparedBatch(images, shift * optics.pixel_size_A, shell_power(masked), bad)
+
+
+def image_radius(optics: OpticsModel, r_max: int) -> int:
+    """Highest frequency of an image that the model plane up to r_max reads, in pixels."""
+    largest = np.linalg.norm(optics.turn, 2)
+    return int(min(np.ceil(largest * r_max), optics.box // 2 + 1))
+
+
+def _mask(
+    setup: ImagingSetup, model: HalfModel, optics: OpticsModel, images: NDArray[np.float32], data: ParticleData
+) -> NDArray[np.float32]:
+    """Images inside a soft circle; the surroundings become their own mean, or noise of the estimated colour."""
+    circle = soft_circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)
+    if setup.zero_mask:
+        return np.asarray(apply_soft_mask(images, circle), np.float32)
+    fill = np.empty_like(images)
+    for g in np.unique(data.optics):
+        rows = np.flatnonzero(data.optics == g)
+        spectrum = spectrum_to_group(model.sigma2[g], optics.box // 2 + 1, optics.ratio)
+        fill[rows] = mask_noise(setup.seed, data.particle_id[rows], spectrum, optics.box)
+    return np.asarray(apply_soft_mask(images, circle, fill), np.float32)
+
+
+def _demodulate(
+    planes: list[NDArray[np.complex64]], data: ParticleData, setup: ImagingSetup, reach: int
+) -> None:
+    """Take the phase of odd aberrations out of the prepared transforms, in place (refinement.md 3.5)."""
+    for g in np.unique(data.optics):
+        optics = setup.optics[int(g)]
+        if not any(optics.odd_zernike):
+            continue
+        unit = 1.0 / (OVERSAMPLING * optics.box * optics.pixel_size_A)
+        k = np.mgrid[-reach : reach + 1, -2 : reach + 1][::-1].reshape(2, -1) * unit
+        m = np.asarray(optics.magnification).reshape(2, 2)
+        x, y = m @ k
+        phase = demodulation(optics.odd_zernike, x, y).reshape(planes[0].shape[1:])
+        for plane in planes:
+            plane[data.optics == g] *= phase

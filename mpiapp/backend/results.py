@@ -1,0 +1,131 @@
+"""From the posterior of a batch to poses and to the sums that are not maps (refinement.md 4.9, 5.6)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import HalfModel, ImagingSetup
+from mpiapp.backend.prepare import PreparedBatch
+from mpiapp.kernels.fine import Posterior
+from mpiapp.model.noise import sums_to_model
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.pixels import shell_pixels
+from mpiapp.model.rotations import matrix_to_euler, rotation_z
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+
+F64 = NDArray[np.float64]
+# Shells whose signal outweighs the prior by this factor determine the intensity scales
+SCALE_DATA_VS_PRIOR = 3.0
+
+
+def batch_results(
+    setup: ImagingSetup,
+    model: HalfModel,
+    search: Search,
+    data: ParticleData,
+    poses: Poses,
+    batch: PreparedBatch,
+    posterior: Posterior,
+    n_significant: NDArray[np.int64],
+    sums: WeightedSums,
+) -> Poses:
+    """Best poses of a batch; adds its noise, scale, norm and prior sums to ``sums``."""
+    new = _best_poses(search, posterior, batch)
+    good = ~batch.bad
+    residual, pixels = _residual(setup, model, data, batch, posterior)
+    new.norm = poses.norm / model.average_norm * np.sqrt(2 * np.maximum(residual[:, 1:].sum(1), 0))
+    if search.correlate:
+        new.norm = poses.norm.copy()
+        new.log_likelihood = posterior.log_best.astype(float)
+    else:
+        new.log_likelihood = _log_likelihood(setup, model, data, batch, posterior)
+    new.p_max = posterior.best_weight.astype(float)
+    new.n_significant = n_significant.astype(float)
+    for g in np.unique(data.optics[good]):
+        rows = good & (data.optics == g)
+        sums.noise[g] += residual[rows].sum(0)
+        sums.noise_pixels[g] += rows.sum() * pixels[g]
+    _scale_sums(model, data, posterior, sums, good)
+    sums.direction_weight += posterior.direction_weight
+    sums.totals += [
+        posterior.weight[good].sum(),
+        posterior.offset_variance[good].sum(),
+        new.norm[good].sum(),
+        new.log_likelihood[good].sum(),
+        new.p_max[good].sum(),
+        good.sum(),
+    ]
+    return new
+
+
+def _best_poses(search: Search, posterior: Posterior, batch: PreparedBatch) -> Poses:
+    """Angles and total offsets of the best fine states."""
+    direction, child, psi, psi_child, shift = posterior.best.T
+    fine = direction.astype(np.int64) * search.children + child
+    angle = search.fine_psi_deg[psi * 2**search.oversampling + psi_child]
+    rot, tilt, psi_deg = matrix_to_euler(rotation_z(angle) @ search.fine_matrices[fine])
+    poses = Poses.zeros(len(direction))
+    poses.rot_deg, poses.tilt_deg, poses.psi_deg = rot, tilt, psi_deg
+    poses.origin_A = batch.old_A + search.fine_shifts_A[shift]
+    return poses
+
+
+def _residual(
+    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: PreparedBatch, posterior: Posterior
+) -> tuple[F64, dict[int, F64]]:
+    """Expected |Ref - X|^2 of each image by shell of the model, (n, n_shells), and pixels a shell by optics group."""
+    n_shells = setup.n_shells
+    out = np.zeros((len(data), n_shells))
+    pixels: dict[int, F64] = {}
+    reach = posterior.cross.shape[1]
+    for g in np.unique(data.optics):
+        rows = data.optics == g
+        optics = setup.optics[int(g)]
+        power = _to_model(batch.power[rows], n_shells, optics.ratio)
+        power[:, :reach] *= posterior.weight[rows, None]
+        sigma2 = model.sigma2[g, :reach]
+        power[:, :reach] += sigma2 * (posterior.power[rows] - 2 * posterior.cross[rows])
+        out[rows] = power
+        pixels[int(g)] = sums_to_model(shell_pixels(optics.box).astype(float), n_shells, optics.ratio)
+    return out, pixels
+
+
+def _to_model(power: F64, n_shells: int, ratio: float) -> F64:
+    if ratio == 1.0 and power.shape[1] == n_shells:
+        return power.copy()
+    return np.stack([sums_to_model(row, n_shells, ratio) for row in power])
+
+
+def _log_likelihood(
+    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: PreparedBatch, posterior: Posterior
+) -> F64:
+    """Log-likelihood of each image: log sum of weights with the constants that the scores leave out."""
+    out = posterior.log_best + posterior.log_sum
+    reach = posterior.cross.shape[1]
+    for g in np.unique(data.optics):
+        rows = data.optics == g
+        optics = setup.optics[int(g)]
+        sigma2 = model.sigma2[g, 1:reach]
+        used = sigma2 > 0
+        power = _to_model(batch.power[rows], setup.n_shells, optics.ratio)[:, 1:reach]
+        count = sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)[1:reach]
+        out[rows] -= (power[:, used] / (2 * sigma2[used])).sum(1)
+        out[rows] -= (count[used] * np.log(2 * np.pi * sigma2[used])).sum()
+    return np.asarray(out, float)
+
+
+def _scale_sums(
+    model: HalfModel, data: ParticleData, posterior: Posterior, sums: WeightedSums, good: NDArray[np.bool_]
+) -> None:
+    """XA and AA of every intensity-scale group over the shells where the signal is strong."""
+    reach = posterior.cross.shape[1]
+    strong = model.data_vs_prior[:reach] > SCALE_DATA_VS_PRIOR
+    strong[0] = False
+    sigma2 = model.sigma2[data.optics, :reach] * strong
+    scale = np.maximum(model.scale[data.group], 0.001)
+    product = (posterior.cross * sigma2).sum(1) / scale
+    power = (posterior.power * sigma2).sum(1) / scale**2
+    np.add.at(sums.signal_product, data.group[good], product[good])
+    np.add.at(sums.signal_power, data.group[good], power[good])

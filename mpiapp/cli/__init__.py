@@ -1,0 +1,1 @@
+"""Commands: parse, check, call one engine function, return an exit code."""

@@ -1,0 +1,134 @@
+"""``mpiapp info``: what a bug report needs to know about this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from mpiapp import __version__
+from mpiapp.cli.console import is_leader
+from mpiapp.parallel.launcher import Launch, find_launch
+
+PACKAGES = ("numpy", "scipy", "numba", "healpix", "h5py", "mrcfile", "starfile", "pandas", "mpi4py", "mpich")
+GPU_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "nvidia-nccl-cu12", "nvidia-nccl-cu13")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+Lines = list[tuple[str, str]]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print the page; under a launcher every rank takes part and rank 0 prints."""
+    parser = argparse.ArgumentParser(
+        prog="mpiapp info",
+        description="Versions, MPI, launcher, cores and devices. Under mpirun it shows where the ranks are.",
+    )
+    parser.parse_args(list(argv))
+    sections = {
+        "Versions": _versions(),
+        "Machine": _machine(),
+        "MPI": _mpi(find_launch(os.environ)),
+        "Devices": _devices(),
+    }
+    if is_leader():
+        for heading, lines in sections.items():
+            print(f"{heading}:")
+            for name, value in lines:
+                print(f"  {name:<24}{value}")
+    return 0
+
+
+def _versions() -> Lines:
+    lines = [("mpiapp", __version__), ("python", f"{platform.python_version()} ({sys.executable})")]
+    return lines + [(name, _version(name)) for name in PACKAGES]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _machine() -> Lines:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    lines = [
+        ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        ("host", platform.node()),
+        ("cores", f"{usable} usable of {os.cpu_count()}"),
+    ]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        lines.append(("memory", f"{total / 2**30:.1f} GiB"))
+    threads = [f"{name}={os.environ[name]}" for name in THREAD_VARIABLES if name in os.environ]
+    lines.append(("thread settings", " ".join(threads) or "none in the environment"))
+    return lines
+
+
+def _mpi(launch: Launch | None) -> Lines:
+    if launch is None:
+        lines = [("launched by", "nothing: one process")]
+    else:
+        lines = [("launched by", f"{launch.launcher} ({launch.size or 'some'} processes)")]
+    if _version("mpi4py") == "not installed":
+        return [*lines, ("library", 'none; one process works, pip install "mpiapp[mpi]" adds MPI')]
+    if launch is not None:
+        from mpiapp.parallel.probe import describe
+
+        return [*lines, *describe()]
+    found = _from_child([sys.executable, "-m", "mpiapp.parallel.probe"], "library")
+    return [*lines, *found, *_starter(dict(found).get("library", ""))]
+
+
+def _starter(library: str) -> Lines:
+    """The mpirun on the PATH, and whether it fits the MPI library: a wrong one starts N lone processes."""
+    path = shutil.which("mpirun") or shutil.which("mpiexec")
+    if not path:
+        return [("mpirun", "not on the PATH")]
+    family = _family(" ".join(value for _, value in _from_child([path, "--version"], "")))
+    lines = [("mpirun", f"{path} ({family})")]
+    if family != _family(library) and "unknown" not in (family, _family(library)):
+        beside = shutil.which("mpiexec", path=os.path.dirname(sys.executable))
+        remedy = f"use {beside}" if beside else f"put the mpirun of {_family(library)} first on the PATH"
+        lines.append(("mpirun does not fit", f"mpi4py runs on {_family(library)}: {remedy}"))
+    return lines
+
+
+def _family(text: str) -> str:
+    text = text.lower()
+    for word, family in (
+        ("open mpi", "Open MPI"),
+        ("intel", "Intel MPI"),
+        ("mpich", "MPICH"),
+        ("hydra", "MPICH"),
+    ):
+        if word in text:
+            return family
+    return "unknown"
+
+
+def _devices() -> Lines:
+    lines = [(name, _version(name)) for name in GPU_PACKAGES if _version(name) != "not installed"]
+    if not shutil.which("nvidia-smi"):
+        return [*lines, ("GPU", "no NVIDIA driver found")]
+    fields = "index,name,memory.total,driver_version"
+    found = _from_child(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], "GPU")
+    return [*lines, *found]
+
+
+def _from_child(command: list[str], name: str) -> Lines:
+    """Output of a helper program as lines; its failure becomes a line too."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [(name, f"{command[0]} failed: {error}")]
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        return [(name, f"not usable: {reason}")]
+    rows = [line.partition("\t") for line in done.stdout.splitlines() if line.strip()]
+    return [(key, value) if value else (name, key) for key, _, value in rows]

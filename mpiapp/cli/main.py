@@ -1,0 +1,101 @@
+"""The command table. A command's module is imported only when the command is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mpiapp import __version__
+from mpiapp.cli.console import report_error, say
+from mpiapp.errors import ConfigError, MpiappError
+
+# heading -> command -> (module, one line of help); the module has ``run(argv) -> int``
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Refinement": {
+        "refine3d": (
+            "mpiapp.cli.refine",
+            "gold-standard 3D refinement: particles and a start map to half maps",
+        ),
+    },
+    "Trying it out": {
+        "demo": ("mpiapp.cli.demo", "simulate a data set, refine it and compare with the truth"),
+        "simulate": ("mpiapp.cli.simulate", "particles with known poses from a map or an atomic model"),
+    },
+    "This machine": {
+        "info": ("mpiapp.cli.info", "versions, MPI, launcher, cores and devices (for bug reports)"),
+    },
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program name; those of this process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 success, 1 failure, 2 wrong input or options, 3 device, 4 MPI, 75 stopped at a checkpoint
+        that can be continued, 130 interrupted from the keyboard.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except MpiappError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        say("mpiapp: interrupted")
+        return 130
+
+
+def help_text() -> str:
+    """What ``mpiapp --help`` prints."""
+    lines = [
+        f"mpiapp {__version__}: Bayesian refinement of single-particle cryo-EM data",
+        "",
+        "usage: mpiapp COMMAND [options]",
+        "       mpirun -n 5 mpiapp COMMAND [options]     the same, on several processes",
+        "       mpiapp COMMAND --help                    options of a command",
+    ]
+    for heading, commands in COMMANDS.items():
+        lines += ["", f"{heading}:"]
+        lines += [f"  {name:<12}{text}" for name, (_, text) in commands.items()]
+    lines += [
+        "",
+        "Options have RELION's names; dashes and underscores count alike.",
+        "A RELION command line pastes in with the program name changed:",
+        "  mpiapp refine3d --i particles.star --o Refine3D/job001/run --ref map.mrc --ini_high 40 \\",
+        "                  --particle_diameter 180 --sym C1",
+        "",
+        "  --version   print the version",
+        "  --help      print this page",
+    ]
+    return "\n".join(lines)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        say(help_text())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name in ("-V", "--version"):
+        say(f"mpiapp {__version__}")
+        return 0
+    table = {command: module for group in COMMANDS.values() for command, (module, _) in group.items()}
+    if name not in table:
+        raise _unknown_command(name, list(table))
+    return int(import_module(table[name]).run(rest) or 0)
+
+
+def _unknown_command(name: str, known: list[str]) -> ConfigError:
+    if name.startswith("-"):
+        return ConfigError(f"{name} comes before any command; write mpiapp refine3d {name} ...")
+    from mpiapp.config.option import suggest
+
+    nearest = suggest(name, known)
+    hint = f"did you mean {nearest}?" if nearest else f"known commands: {', '.join(known)}"
+    return ConfigError(f"unknown command {name}; {hint}")

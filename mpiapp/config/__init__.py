@@ -1,0 +1,1 @@
+"""Frozen dataclasses of a job: every default lives here once."""

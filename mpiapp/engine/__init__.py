@@ -1,0 +1,1 @@
+"""Algorithms that iterate: expectation, maximization, schedule, refinement."""

@@ -1,0 +1,118 @@
+"""Expected accuracy of orientations and shifts from the reference itself (refinement.md 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.model.noise import particle_generator
+from mpiapp.model.pixels import PixelList
+from mpiapp.model.rotations import euler_to_matrix
+
+F64 = NDArray[np.float64]
+# Two poses count as distinguishable when their expected log-likelihoods differ by -ln 0.01
+ENOUGH = -np.log(0.01)
+Slicer = Callable[[F64], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Mean smallest distinguishable errors, and how much each shell told of the rotations."""
+
+    rot_deg: float
+    trans_A: float
+    orientability: F64
+
+
+def rotation_steps() -> list[float]:
+    """Errors that are tried, in degrees."""
+    return _steps([(0.2, 0.05), (1, 0.1), (2, 0.2), (5, 0.5), (10, 1), (20, 2), (30, 5)])
+
+
+def shift_steps() -> list[float]:
+    """Errors that are tried, in pixels."""
+    return _steps([(1, 0.1), (2, 0.2), (5, 0.5), (10, 1)])
+
+
+def _steps(rules: list[tuple[float, float]]) -> list[float]:
+    value, out = 0.0, []
+    for below, step in rules:
+        while value < below - 1e-9:
+            value += step
+            out.append(value)
+    return out
+
+
+def expected_accuracies(
+    slicer: Slicer,
+    pixels: PixelList,
+    angles_deg: tuple[F64, F64, F64],
+    weight: F64,
+    pixel_size_A: F64,
+    box: int,
+    seed: int,
+    particle_ids: NDArray[np.int64],
+) -> Accuracies:
+    """How far a particle's angles and shifts can be off before the images would tell.
+
+    Parameters
+    ----------
+    slicer : orientations (n, 3, 3) to slices (n, 2, n_pix).
+    angles_deg : rot, tilt, psi of the sample, each (n,).
+    weight : (n, n_pix) CTF^2 / (2 sigma2), 0 at the origin.
+    pixel_size_A : (n,) of each particle.
+    """
+    first = slicer(euler_to_matrix(*angles_deg))
+    draws = np.array([particle_generator(seed, "accuracy", int(i)).random(2) for i in particle_ids])
+    rot, spectrum = _rotation_errors(slicer, first, angles_deg, weight, draws[:, 0], pixels)
+    trans = _shift_errors(first, weight, draws[:, 1], pixels, box)
+    total = spectrum.sum()
+    return Accuracies(
+        float(rot.mean()), float((trans * pixel_size_A).mean()), spectrum / total if total > 0 else spectrum
+    )
+
+
+def _rotation_errors(
+    slicer: Slicer,
+    first: NDArray[np.float32],
+    angles: tuple[F64, F64, F64],
+    weight: F64,
+    draw: F64,
+    pixels: PixelList,
+) -> tuple[F64, F64]:
+    n = len(first)
+    error = np.zeros(n)
+    axis = np.where(draw < 0.3333, 0, np.where(draw < 0.6667, 1, 2))
+    spectrum = np.zeros(pixels.n_shells)
+    todo = np.arange(n)
+    for e in rotation_steps():
+        moved = [a[todo] + e * (axis[todo] == k) for k, a in enumerate(angles)]
+        other = slicer(euler_to_matrix(*moved))
+        power = ((first[todo] - other) ** 2).sum(1) * weight[todo]
+        error[todo] = e
+        done = power.sum(1) > ENOUGH
+        spectrum += np.add.reduceat(power[done].sum(0), pixels.shell_start[:-1])
+        todo = todo[~done]
+        if not todo.size:
+            break
+    return error, spectrum
+
+
+def _shift_errors(
+    first: NDArray[np.float32], weight: F64, draw: F64, pixels: PixelList, box: int
+) -> F64:
+    """A shift multiplies by a phase, so the difference is |F|^2 (2 - 2 cos)."""
+    power = (first**2).sum(1) * weight
+    frequency = np.where(draw[:, None] < 0.5, pixels.kx, pixels.ky) * (2 * np.pi / box)
+    error = np.zeros(len(first))
+    todo = np.arange(len(first))
+    for e in shift_steps():
+        snr = (power[todo] * (2 - 2 * np.cos(frequency[todo] * e))).sum(1)
+        error[todo] = e
+        todo = todo[snr <= ENOUGH]
+        if not todo.size:
+            break
+    return error

@@ -1,0 +1,252 @@
+"""From files to arrays: particles, reference and masks of a refinement, checked before any work."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import ImagingSetup, ReadImages
+from mpiapp.config.refine import RefineConfig
+from mpiapp.errors import InputError
+from mpiapp.model.aberrations import fold_beam_tilt
+from mpiapp.model.ctf import ctf_coefficients
+from mpiapp.model.filters import lowpass_map
+from mpiapp.model.fourier import resample_map
+from mpiapp.model.images import shell_power
+from mpiapp.model.masks import apply_soft_mask, soft_circle, soft_sphere
+from mpiapp.model.noise import initial_sigma2, particle_generator, shell_ratio, sums_to_model
+from mpiapp.model.particles import OpticsModel, ParticleData, Poses
+from mpiapp.model.pixels import shell_pixels
+from mpiapp.model.symmetry import point_group
+
+if TYPE_CHECKING:
+    from mpiapp.io.particles import ParticleTable
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@dataclass
+class Inputs:
+    """What the leader reads before the first iteration."""
+
+    table: ParticleTable
+    setup: ImagingSetup
+    data: ParticleData
+    poses: Poses
+    half: NDArray[np.int8]
+    reference: F32
+    solvent: F32  # mask that flattens the reference, all 1 for none
+    warnings: list[str]
+
+
+def resolve_seed(config: RefineConfig) -> int:
+    """Seed of the run: as asked, or from the time."""
+    return config.random_seed if config.random_seed >= 0 else int(time.time()) % (2**31)
+
+
+def read_inputs(config: RefineConfig, seed: int) -> Inputs:
+    """Read and check everything that a refinement starts from.
+
+    Raises
+    ------
+    InputError
+        The first problems found, with file, row, column and remedy.
+    """
+    from mpiapp.io.checks import check_particles
+    from mpiapp.io.particles import read_particles
+
+    table = read_particles(config.input_star, root=config.root or None)
+    reference, pixel_size = _read_reference(config)
+    warnings = check_particles(
+        table,
+        reference.shape,
+        pixel_size,
+        reference_path=config.reference,
+        trust_reference=config.trust_ref_size,
+        diameter_A=config.particle_diameter if config.particle_diameter > 0 else None,
+        ctf=config.ctf,
+    )
+    reference, box, pixel_size = _fit_reference(config, table, reference, pixel_size)
+    if config.ini_high > 0:
+        reference = lowpass_map(reference, pixel_size, config.ini_high)
+    diameter = config.particle_diameter if config.particle_diameter > 0 else (box - 2 * config.maskedge) * pixel_size
+    setup = ImagingSetup(
+        box,
+        pixel_size,
+        config.pad,
+        diameter,
+        config.maskedge,
+        config.zero_mask,
+        optics_models(table, box, pixel_size),
+        len(table.group_names),
+        point_group(config.sym),
+        seed,
+    )
+    solvent = solvent_mask(config, setup)
+    return Inputs(
+        table,
+        setup,
+        particle_data(table, config.ctf),
+        initial_poses(table),
+        split_halves(table, seed),
+        np.ascontiguousarray(reference, np.float32),
+        solvent,
+        [*table.notices, *warnings],
+    )
+
+
+def _read_reference(config: RefineConfig) -> tuple[F32, float]:
+    from mpiapp.io.checks import check_reference
+    from mpiapp.io.mrc import read_map
+
+    reference, pixel_size = read_map(config.reference)
+    if config.ref_angpix > 0:
+        pixel_size = config.ref_angpix
+    check_reference(reference, pixel_size, config.reference)
+    return reference, pixel_size
+
+
+def _fit_reference(
+    config: RefineConfig, table: ParticleTable, reference: F32, pixel_size: float
+) -> tuple[F32, int, float]:
+    """The reference on the box and pixel size of the first optics group."""
+    first = table.optics[0]
+    same = reference.shape[0] == first.box and abs(pixel_size - first.pixel_size_A) <= 0.001
+    if pixel_size <= 0 or same or not config.trust_ref_size:
+        return reference, reference.shape[0], first.pixel_size_A
+    fitted = resample_map(reference, pixel_size, first.pixel_size_A, first.box)
+    return np.asarray(fitted, np.float32), first.box, first.pixel_size_A
+
+
+def optics_models(table: ParticleTable, box: int, pixel_size_A: float) -> list[OpticsModel]:
+    """Geometry and aberrations of the optics groups relative to the model."""
+    return [
+        OpticsModel(
+            o.box,
+            o.pixel_size_A,
+            shell_ratio(o.box, o.pixel_size_A, box, pixel_size_A),
+            tuple(o.mag_matrix),  # type: ignore[arg-type]
+            tuple(o.even_zernike),
+            tuple(fold_beam_tilt(o.odd_zernike, o.beam_tilt_mrad, o.voltage_kV, o.cs_mm)),
+            o.ctf_premultiplied,
+        )
+        for o in table.optics
+    ]
+
+
+def particle_data(table: ParticleTable, ctf: bool) -> ParticleData:
+    """Arrays of all particles in file order."""
+    n = len(table)
+    if ctf:
+        of = [np.array([getattr(o, name) for o in table.optics])[table.optics_index] for name in _CTF_OPTICS]
+        coefficients = ctf_coefficients(
+            *of, table.defocus_u_A, table.defocus_v_A, table.defocus_angle_deg,
+            table.phase_shift_deg, table.ctf_bfactor_A2, table.ctf_scale,
+        )
+    else:
+        coefficients = np.zeros((n, 8))
+    return ParticleData(
+        np.arange(n, dtype=np.int64),
+        table.optics_index.astype(np.int32),
+        table.group_index.astype(np.int32),
+        coefficients,
+        table.stack_index.astype(np.int32),
+        table.image_index.astype(np.int64),
+    )
+
+
+_CTF_OPTICS = ("voltage_kV", "cs_mm", "amplitude_contrast")
+
+
+def initial_poses(table: ParticleTable) -> Poses:
+    """Poses as the file has them."""
+    poses = Poses.zeros(len(table))
+    poses.rot_deg, poses.tilt_deg, poses.psi_deg = (
+        a.astype(float) for a in (table.rot_deg, table.tilt_deg, table.psi_deg)
+    )
+    poses.origin_A = table.origin_A.astype(float)
+    poses.norm = table.norm_correction.astype(float)
+    return poses
+
+
+def split_halves(table: ParticleTable, seed: int) -> NDArray[np.int8]:
+    """Half of each particle: rlnRandomSubset where the file has it, else drawn per particle."""
+    if table.half.any():
+        return table.half.astype(np.int8)
+    draws = np.random.default_rng(np.random.SeedSequence([seed, 0x68616C66])).random(len(table))
+    half = (1 + (draws >= 0.5)).astype(np.int8)
+    if len(table) > 1 and (half == half[0]).all():
+        half[1::2] = 3 - half[0]
+    for h in (1, 2):
+        if not (half == h).any():
+            raise InputError(f"{table.path}: {len(table)} particles can not be split into two halves; give more particles")
+    return half
+
+
+def solvent_mask(config: RefineConfig, setup: ImagingSetup) -> F32:
+    """Mask that flattens the reference after each iteration."""
+    if config.solvent_mask:
+        from mpiapp.io.checks import check_mask
+        from mpiapp.io.mrc import read_map
+
+        mask, pixel_size = read_map(config.solvent_mask)
+        check_mask(mask, pixel_size, config.solvent_mask, (setup.box,) * 3, setup.pixel_size_A)
+        return np.clip(mask, 0, 1)
+    if not config.flatten_solvent:
+        return np.ones((setup.box,) * 3, np.float32)
+    return soft_sphere(setup.box, setup.particle_diameter_A / (2 * setup.pixel_size_A), setup.mask_edge)
+
+
+def make_reader(table_paths: list[Path]) -> ReadImages:
+    """Function that reads images of the stacks as float32."""
+    from mpiapp.io.stacks import ImageReader
+
+    return ImageReader(table_paths).read
+
+
+def first_noise(
+    setup: ImagingSetup, data: ParticleData, read: ReadImages, per_group: int, seed: int
+) -> F64:
+    """Noise spectra of the optics groups from the images themselves (refinement.md 5.8): (n_optics, n_shells)."""
+    mean = np.zeros((len(setup.optics), setup.n_shells))
+    average = np.zeros(setup.n_shells)
+    counts = np.zeros(len(setup.optics))
+    for g, optics in enumerate(setup.optics):
+        rows = np.flatnonzero(data.optics == g)
+        rng = particle_generator(seed, "noise sample", g)
+        rows = np.sort(rng.permutation(rows)[:per_group])
+        if not rows.size:
+            continue
+        total, image_sum, n = _power_of(setup, optics, data.take(rows), read)
+        pixels = sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)
+        pixels = np.maximum(pixels, 1)
+        mean[g] = sums_to_model(total, setup.n_shells, optics.ratio) / pixels / max(n, 1)
+        spectrum = shell_power((image_sum / max(n, 1))[None].astype(np.float32))[0]
+        average += rows.size * sums_to_model(spectrum, setup.n_shells, optics.ratio) / pixels
+        counts[g] = rows.size
+    return np.asarray(initial_sigma2(mean, average / counts.sum(), counts))
+
+
+def _power_of(
+    setup: ImagingSetup, optics: OpticsModel, data: ParticleData, read: ReadImages
+) -> tuple[F64, F64, int]:
+    """Summed shell power and summed image of some particles, and their number; bad images are left out."""
+    circle = soft_circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)
+    total = np.zeros(optics.box // 2 + 1)
+    image_sum = np.zeros((optics.box, optics.box))
+    n = 0
+    for start in range(0, len(data), 64):
+        images = read(data.stack_index[start : start + 64], data.image_index[start : start + 64])
+        images = images[np.isfinite(images).all(axis=(1, 2))]
+        if len(images):
+            masked = np.asarray(apply_soft_mask(images, circle), np.float32)
+            total += shell_power(masked).sum(0)
+            image_sum += masked.sum(0)
+            n += len(images)
+    return total, image_sum, n

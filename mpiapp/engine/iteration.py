@@ -1,0 +1,273 @@
+"""One iteration of auto-refinement on all ranks (engine.md 8).
+
+The halves meet in three places only: :meth:`Iteration._join_low_resolution`, :meth:`Iteration._fsc` and
+:meth:`Iteration._join_all` of the last iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import Backend, HalfModel, ImagingSetup, ReadImages
+from mpiapp.engine.maximization import (
+    join_radius,
+    low_resolution_part,
+    regularised_map,
+    set_low_resolution_part,
+)
+from mpiapp.engine.schedule import Policy, coarse_radius
+from mpiapp.engine.state import HalfState, Schedule
+from mpiapp.model.fsc import fsc_of_half_grids, solvent_corrected_fsc
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.projection import transform_reference
+from mpiapp.model.reconstruct import Spectra, downsampled_average, hermitian_sum, spectra_from_fsc
+from mpiapp.model.sampling import direction_grid
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+from mpiapp.parallel.base import Team
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+HALVES = (0, 1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the two steps that do not change during a run."""
+
+    join_A: float
+    tau2_fudge: float
+    minres_map: int
+    adaptive_fraction: float
+    max_significant: int
+    strict_highres_A: float
+    strict_lowres_A: float
+    solvent_correct_fsc: bool
+    flatten: bool
+    workers: int
+
+
+@dataclass
+class Share:
+    """Particles of one half that this rank works on."""
+
+    rows: NDArray[np.int64]  # in file order of the whole set
+    data: ParticleData
+    poses: Poses
+
+
+@dataclass
+class MapResult:
+    """What the maximization leaves; everything on the leader, maps also at the workers of their half."""
+
+    fsc: F64
+    small: list[list[F64]]  # arrays of WeightedSums but the grid, per half (leader)
+    spectra: list[Spectra]  # leader
+    joined: F32 | None  # final map (leader)
+    unfiltered: list[F32]  # final half maps (leader)
+
+
+def make_search(policy: Policy, options: Options, s: Schedule, sym: str, correlate: bool) -> Search:
+    """Search grid of an iteration."""
+    r_max = s.current_size // 2
+    return Search(
+        direction_grid(s.healpix_order, sym),
+        s.oversampling,
+        s.perturbation,
+        s.offset_range_A,
+        s.offset_step_A,
+        s.sigma_deg,
+        correlate,
+        coarse_radius(policy, s, r_max, options.strict_highres_A),
+        r_max,
+        options.adaptive_fraction,
+        options.max_significant,
+    )
+
+
+class Iteration:
+    """Expectation and maximization over a team."""
+
+    def __init__(self, team: Team, backend: Backend, setup: ImagingSetup, options: Options, solvent: F32) -> None:
+        self.team, self.backend, self.setup, self.options, self.solvent = team, backend, setup, options, solvent
+
+    def expectation(
+        self,
+        search: Search,
+        halves: list[HalfState],
+        maps: list[F32 | None],
+        shares: dict[int, Share],
+        read: ReadImages,
+        step: Callable[[int], bool],
+    ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+        """Sums of this rank's particles of each half; their poses are replaced in ``shares``."""
+        sums, bad = {}, {}
+        for h in self.team.sets:
+            share = shares[h]
+            reference = maps[h]
+            assert reference is not None
+            model = self._half_model(halves[h], reference, search)
+            sums[h], poses, bad[h] = self.backend.expectation(
+                self.setup, model, search, share.data, share.poses, read, step
+            )
+            poses.put(np.flatnonzero(bad[h]), share.poses.take(np.flatnonzero(bad[h])))
+            share.poses = poses
+        return sums, bad
+
+    def _half_model(self, half: HalfState, reference: F32, search: Search) -> HalfModel:
+        transform = transform_reference(reference, search.r_max, self.setup.padding, workers=self.options.workers)
+        return HalfModel(
+            transform,
+            half.sigma2,
+            half.data_vs_prior,
+            half.scale,
+            half.average_norm,
+            half.direction_prior,
+            half.sigma_offset_A,
+        )
+
+    def maximization(
+        self, sums: dict[int, WeightedSums], s: Schedule, maps: list[F32 | None], seed: int
+    ) -> MapResult:
+        """Reduce the sums, reconstruct, and leave the new maps where they are needed."""
+        team = self.team
+        grids: list[F64 | None] = [None, None]
+        small: list[list[F64]] = []
+        for h in HALVES:
+            mine = sums[h].arrays() if h in sums else []
+            reduced = team.reduce_set(h, mine)
+            root = team.is_root(h)
+            grids[h] = reduced[0] if root and reduced else None
+            rest = [team.to_leader(h, reduced[k] if root and reduced else None) for k in range(1, 7)]
+            small.append([a for a in rest if a is not None])
+        for h in HALVES:
+            grid = grids[h]
+            if grid is not None:
+                hermitian_sum(grid)
+                grids[h] = self.backend.symmetrise(grid, self.setup.group, self.setup.padding)
+        unfiltered = self._unfiltered(grids) if s.converged else []
+        self._join_low_resolution(grids, s)
+        fsc = self._fsc(grids, s, seed)
+        if s.converged:
+            joined, spectra = self._join_all(grids, fsc)
+            return MapResult(fsc, small, spectra, joined, unfiltered)
+        spectra = self._half_maps(grids, fsc, maps)
+        return MapResult(fsc, small, spectra, None, [])
+
+    def _unfiltered(self, grids: list[F64 | None]) -> list[F32]:
+        """Half maps without a prior, on the leader; made before any joining, so independent at all shells."""
+        out = []
+        volumes = [None if g is None else self._map(g, None) for g in grids]
+        for h in HALVES:
+            volume = self.team.to_leader(h, volumes[h])
+            if volume is not None:
+                out.append(volume)
+        return out
+
+    def _map(self, grid: F64, spectra: Spectra | None) -> F32:
+        o = self.options
+        return regularised_map(self.setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
+
+    def _join_low_resolution(self, grids: list[F64 | None], s: Schedule) -> None:
+        """Average both halves where orientations could otherwise drift apart (refinement.md 5.4)."""
+        radius = join_radius(self.setup, self.options.join_A, s.frequency)
+        if not radius:
+            return
+        parts = []
+        for h in HALVES:
+            grid = grids[h]
+            parts.append(self.team.to_leader(h, None if grid is None else low_resolution_part(grid, radius)))
+        mean = None
+        if self.team.is_leader:
+            assert parts[0] is not None and parts[1] is not None
+            mean = 0.5 * (parts[0] + parts[1])
+        for h in HALVES:
+            values = self.team.to_root(h, mean)
+            grid = grids[h]
+            if grid is not None and values is not None:
+                set_low_resolution_part(grid, radius, values)
+
+    def _fsc(self, grids: list[F64 | None], s: Schedule, seed: int) -> F64:
+        """Gold-standard FSC on all ranks: unmasked, or corrected for the solvent mask (refinement.md 2.7, 5.5)."""
+        r_max, n = s.current_size // 2, self.setup.n_shells
+        local: list[NDArray[np.generic] | None] = []
+        for g in grids:
+            if g is None:
+                local.append(None)
+            elif self.options.solvent_correct_fsc:
+                local.append(self._map(g, None))
+            else:
+                local.append(downsampled_average(g, r_max, self.setup.padding))
+        both = [self.team.to_leader(h, local[h]) for h in HALVES]
+        fsc = None
+        if self.team.is_leader:
+            if self.options.solvent_correct_fsc:
+                fsc = solvent_corrected_fsc(
+                    both[0], both[1], self.solvent, seed + s.iteration, last_shell=r_max,
+                    workers=self.options.workers,
+                ).corrected
+            else:
+                fsc = fsc_of_half_grids(both[0], both[1], r_max, n)
+        fsc = self.team.bcast_array(fsc)
+        assert fsc is not None
+        return np.asarray(fsc, np.float64)
+
+    def _half_maps(self, grids: list[F64 | None], fsc: F64, maps: list[F32 | None]) -> list[Spectra]:
+        """Reconstruct each half with the prior that the FSC gives; maps go to the half's workers and the leader."""
+        new: list[F32 | None] = [None, None]
+        local: list[Spectra | None] = [None, None]
+        for h in HALVES:
+            grid = grids[h]
+            if grid is not None:
+                spectra = spectra_from_fsc(grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge)
+                local[h] = spectra
+                new[h] = self._map(grid, spectra)
+                if self.options.flatten:
+                    new[h] *= self.solvent
+        out = []
+        for h in HALVES:
+            on_leader = self.team.to_leader(h, new[h])
+            at_workers = self.team.bcast_set(h, new[h])
+            maps[h] = at_workers if at_workers is not None else on_leader
+            packed = _pack(local[h])
+            rows = self.team.to_leader(h, packed)
+            if rows is not None:
+                out.append(Spectra(*rows))
+        return out
+
+    def _join_all(self, grids: list[F64 | None], fsc: F64) -> tuple[F32 | None, list[Spectra]]:
+        """The final map from both halves' sums, on the leader (refinement.md 6.4)."""
+        other = self.team.to_root(0, self.team.to_leader(1, grids[1]))
+        volume: F32 | None = None
+        spectra = None
+        grid = grids[0]
+        if grid is not None and other is not None:
+            total = grid + other
+            spectra = spectra_from_fsc(
+                total, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge, joined=True
+            )
+            volume = self._map(total, spectra)
+        volume = self.team.to_leader(0, volume)
+        rows = self.team.to_leader(0, _pack(spectra))
+        return volume, [] if rows is None else [Spectra(*rows)] * 2
+
+
+def _pack(spectra: Spectra | None) -> F64 | None:
+    if spectra is None:
+        return None
+    return np.stack([spectra.sigma2_ref, spectra.tau2, spectra.data_vs_prior, spectra.coverage])
+
+
+def joined_sums(small: list[list[F64]]) -> list[list[F64]]:
+    """Small sums of both halves together, for the final parameters."""
+    both = [a + b for a, b in zip(*small, strict=True)]
+    return [both, both]
+
+
+def uniform_prior(half: HalfState, n_directions: int) -> HalfState:
+    """The half with a flat prior over the directions of a new grid."""
+    return replace(half, direction_prior=np.full(n_directions, 1.0 / n_directions))

@@ -1,0 +1,112 @@
+"""The maximization step: from sums to spectra, parameters and maps (refinement.md 5)."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import ImagingSetup
+from mpiapp.engine.state import HalfState
+from mpiapp.model.noise import fill_gaps
+from mpiapp.model.pixels import round_half_away
+from mpiapp.model.projection import squared_radius
+from mpiapp.model.reconstruct import Spectra, real_space_map, wiener
+from mpiapp.model.sums import WeightedSums
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+def join_radius(setup: ImagingSetup, join_A: float, frequency: float) -> int:
+    """Padded radius inside which the halves are averaged (refinement.md 5.4); 0 for none."""
+    if join_A <= 0:
+        return 0
+    resolution = max(join_A, 1 / max(frequency, 1e-6))
+    shell = ceil(setup.box * setup.pixel_size_A / resolution)
+    return int(round_half_away(setup.padding * shell))
+
+
+def low_resolution_part(grid: F64, radius: int) -> F64:
+    """Elements of the sums with |u| <= radius: (n, 3)."""
+    return grid[_ball(grid, radius)]
+
+
+def set_low_resolution_part(grid: F64, radius: int, values: F64) -> None:
+    """Replace the elements of the sums with |u| <= radius, in place."""
+    grid[_ball(grid, radius)] = values
+
+
+def _ball(grid: F64, radius: int) -> NDArray[np.bool_]:
+    return squared_radius(grid.shape[2] - 1) <= radius * radius
+
+
+def regularised_map(
+    setup: ImagingSetup, grid: F64, spectra: Spectra | None, tau2_fudge: float, minres_map: int, workers: int
+) -> F32:
+    """Reconstruction with a prior, or without one when ``spectra`` is None."""
+    tau2 = None if spectra is None else spectra.tau2
+    transform = wiener(grid, tau2, setup.padding, tau2_fudge=tau2_fudge, minres_map=minres_map)
+    return real_space_map(transform, setup.box, setup.padding, workers=workers)
+
+
+def update_parameters(
+    old: HalfState, sums: WeightedSums, group_size: NDArray[np.int64], *, scale: bool, norm: bool, correlate: bool
+) -> HalfState:
+    """New parameters of a half from its sums; spectra of the map are set elsewhere (refinement.md 5.6).
+
+    Parameters
+    ----------
+    group_size : (n_groups,) particles of the half in each intensity-scale group.
+    scale, norm : whether these corrections are on;  correlate : the sums come from a cross-correlation iteration.
+    """
+    weight, offset2, norms, likelihood, p_max, count = sums.totals
+    weight, count = max(weight, 1e-10), max(count, 1.0)
+    average_norm = norms / count if norm and not correlate else old.average_norm
+    sigma_offset = np.sqrt(max(offset2 / (2 * weight), 2.0))
+    scalars = np.array([average_norm, sigma_offset, likelihood, p_max / count])
+    prior = sums.direction_weight / weight
+    sigma2, scales = old.sigma2, old.scale
+    if not correlate:
+        sigma2 = new_sigma2(old.sigma2, sums)
+        if scale and group_size.size > 1:
+            scales = new_scales(sums, group_size)
+    return HalfState(
+        sigma2, scales, prior, old.tau2, old.sigma2_ref, old.data_vs_prior, old.coverage, scalars
+    )
+
+
+def new_sigma2(old: F64, sums: WeightedSums) -> F64:
+    """Noise spectra of the optics groups."""
+    out = old.copy()
+    for g in range(len(old)):
+        if sums.noise[g].any():
+            seen = sums.noise_pixels[g] > 0
+            spectrum = np.where(seen, sums.noise[g] / np.where(seen, 2 * sums.noise_pixels[g], 1), old[g])
+            spectrum[0] = max(spectrum[0], 1e-15)
+            out[g] = fill_gaps(spectrum)
+    return out
+
+
+def new_scales(sums: WeightedSums, group_size: NDArray[np.int64]) -> F64:
+    """Intensity scales, clipped to five times the median either way and with a weighted mean of 1."""
+    power = sums.signal_power
+    scales = np.where(power > 0, sums.signal_product / np.where(power > 0, power, 1), 1.0)
+    median = np.sort(scales)[scales.size // 2]
+    scales = np.clip(scales, median / 5, 5 * median)
+    return np.asarray(scales * group_size.sum() / max((scales * group_size).sum(), 1e-10))
+
+
+def with_spectra(half: HalfState, spectra: Spectra) -> HalfState:
+    """The half with the spectra of its new map."""
+    return HalfState(
+        half.sigma2,
+        half.scale,
+        half.direction_prior,
+        spectra.tau2,
+        spectra.sigma2_ref,
+        spectra.data_vs_prior,
+        spectra.coverage,
+        half.scalars,
+    )

@@ -1,0 +1,415 @@
+"""Gold-standard 3D auto-refinement: the loop (refinement.md 6)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
+from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.accuracy import expected_accuracies
+from mpiapp.engine.inputs import Inputs, make_reader
+from mpiapp.engine.iteration import (
+    HALVES,
+    Iteration,
+    MapResult,
+    Options,
+    Share,
+    joined_sums,
+    make_search,
+    uniform_prior,
+)
+from mpiapp.engine.maximization import update_parameters, with_spectra
+from mpiapp.engine.schedule import (
+    Policy,
+    has_converged,
+    image_size,
+    needed_step_deg,
+    resolution_shell,
+    update_changes,
+    update_increment,
+    update_resolution,
+    update_sampling,
+)
+from mpiapp.engine.startup import Start, begin
+from mpiapp.engine.state import HalfState, RunState, Schedule
+from mpiapp.engine.writer import Writer
+from mpiapp.errors import StopRequested
+from mpiapp.io.outputs import OutputNames
+from mpiapp.model.ctf import ctf
+from mpiapp.model.fsc import resolution_at
+from mpiapp.model.noise import particle_generator
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.pixels import pixel_list
+from mpiapp.model.projection import transform_reference
+from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
+from mpiapp.model.sampling import direction_grid, next_perturbation
+from mpiapp.model.sums import WeightedSums
+from mpiapp.parallel.base import Team
+from mpiapp.parallel.stop import StopFlag
+from mpiapp.report import lines, log
+from mpiapp.report.progress import Progress
+
+ACCURACY_SAMPLE = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a refinement ended; the same on every rank except for what only the leader has."""
+
+    names: OutputNames
+    converged: bool
+    iterations: int
+    resolution_A: float
+
+
+class Refinement:
+    """A refinement on one rank of a team."""
+
+    def __init__(self, team: Team, backend: Backend, config: RefineConfig, start: Start, stop: StopFlag) -> None:
+        self.team, self.backend, self.config, self.stop = team, backend, config, stop
+        self.setup: ImagingSetup = start.setup
+        self.data: ParticleData = start.data
+        self.names = start.names
+        self.policy = make_policy(config, start.setup)
+        self.options = make_options(config, team.threads)
+        self.schedule: Schedule = start.schedule
+        self.halves: list[HalfState] = start.halves
+        self.maps = start.maps
+        self.shares: dict[int, Share] = start.shares
+        self.state: RunState | None = start.state  # leader
+        self.inputs: Inputs | None = start.inputs  # leader
+        self.read: ReadImages = make_reader(start.stack_paths)
+        self.iteration = Iteration(team, backend, start.setup, self.options, start.solvent)
+        self.writer = start.writer
+        self.began = time.monotonic()
+
+    def run(self) -> Result:
+        """Iterate until convergence."""
+        if self.team.is_leader and self.schedule.iteration == 0:
+            self._write(self._state())
+        while True:
+            self._next()
+            if self.schedule.converged:
+                break
+            if self.schedule.iteration >= self.config.auto_iter_max:
+                log.emit([f" Auto-refine: stopped after --auto_iter_max {self.config.auto_iter_max} iterations"])
+                break
+        return Result(
+            self.names,
+            self.schedule.converged,
+            self.schedule.iteration,
+            1 / max(self.schedule.frequency, 1e-6),
+        )
+
+    # ---- one iteration -------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        if self.team.is_leader:
+            self._decide()
+        self.schedule = self.team.bcast(self.schedule)
+        self._share_parameters()
+        s = self.schedule
+        correlate = self.config.firstiter_cc and s.iteration == 1
+        search = make_search(self.policy, self.options, s, self.config.sym, correlate)
+        self._announce(search.n_directions * search.grid.psi_deg.size, len(search.coarse_shifts_A))
+        begun = time.monotonic()
+        total = sum(share.rows.size for share in self.shares.values())
+        shown = self.team.local_worker == 0 and (self.team.size == 1 or self.team.rank == 1)
+        with Progress(" Expectation", total, shown=shown) as progress:
+
+            def step(n: int) -> bool:
+                progress.advance(n)
+                return self.stop.raised
+
+            sums, bad = self.iteration.expectation(search, self.halves, self.maps, self.shares, self.read, step)
+        if self.team.any(self.stop.raised):
+            raise StopRequested(self._stop_message())
+        old = self._gather_poses(bad)
+        between = time.monotonic()
+        result = self.iteration.maximization(sums, s, self.maps, self.setup.seed)
+        if self.team.is_leader:
+            self._conclude(result, old, correlate, between - begun, between)
+        self.team.barrier()
+
+    def _decide(self) -> None:
+        """Image size, perturbation, accuracies and sampling of the coming iteration."""
+        s = self.schedule
+        s.iteration += 1
+        if s.iteration > 1 and (has_converged(self.policy, s) or self.config.force_converge):
+            s.converged = True
+            log.emit(lines.converged())
+        s.current_size = image_size(self.policy, s)
+        s.perturbation = next_perturbation(s.perturbation, self.setup.seed, s.iteration, self.config.perturb)
+        if not (self.config.firstiter_cc and s.iteration == 1):
+            s.previous_accuracy_rot_deg = s.accuracy_rot_deg
+            if s.iteration > 1:
+                self._estimate_accuracies()
+        if s.iteration > 1 and not s.converged:
+            log.emit(
+                lines.iteration_start(
+                    s.iteration, 1 / s.frequency, s.iterations_without_gain, s.change_angle_deg, s.change_offset_A,
+                    s.iterations_without_changes,
+                )
+            )
+            if update_sampling(self.policy, s):
+                n = direction_grid(s.healpix_order, self.config.sym).rot_deg.size
+                self.halves = [uniform_prior(half, n) for half in self.halves]
+
+    def _estimate_accuracies(self) -> None:
+        s, setup = self.schedule, self.setup
+        state = self._state()
+        mine = np.flatnonzero(state.half == 1)
+        rng = particle_generator(setup.seed, "accuracy sample", 0)
+        rows = np.sort(rng.permutation(mine)[:ACCURACY_SAMPLE])
+        pixels = pixel_list(s.current_size // 2)
+        transform = transform_reference(self._leader_map(0), s.current_size // 2, setup.padding, workers=self.team.threads)
+        volume = np.ascontiguousarray(transform).view(np.float32).ravel()
+        kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
+
+        def slicer(matrices: NDArray[np.float64]) -> NDArray[np.float32]:
+            return self.backend.slices(volume, transform.shape[2] - 1, setup.padding, matrices, kx, ky)
+
+        data = self.data.take(rows)
+        unit = 1 / (setup.box * setup.pixel_size_A)
+        contrast = np.ones((rows.size, len(pixels)))
+        if data.ctf[:, 6].any():
+            # angles enter through an in-plane turn, which the sample's CTFs do not need to follow exactly
+            contrast = ctf(pixels.kx * unit, pixels.ky * unit, data.ctf)
+        sigma2 = self.halves[0].sigma2[data.optics][:, np.minimum(pixels.shell, setup.n_shells - 1)]
+        weight = np.where(sigma2 > 0, contrast**2 / np.where(sigma2 > 0, 2 * sigma2, 1), 0)
+        weight[:, 0] = 0
+        poses = state.poses
+        size = np.array([o.pixel_size_A for o in setup.optics])[data.optics]
+        found = expected_accuracies(
+            slicer, pixels, (poses.rot_deg[rows], poses.tilt_deg[rows], poses.psi_deg[rows]), weight, size,
+            setup.box, setup.seed, rows,
+        )
+        s.accuracy_rot_deg, s.accuracy_trans_A = found.rot_deg, found.trans_A
+        log.emit(lines.accuracies(found.rot_deg, found.trans_A))
+
+    def _announce(self, n_orientations: int, n_shifts: int) -> None:
+        s = self.schedule
+        if self.team.is_leader:
+            log.emit(
+                [
+                    *lines.current_resolution(
+                        1 / max(s.frequency, 1e-6), needed_step_deg(self.policy, s.frequency),
+                        self.setup.particle_diameter_A,
+                    ),
+                    *lines.sampling(s.step_deg, s.sigma_deg is not None, s.offset_range_A, s.fine_offset_step_A),
+                    f" CurrentImageSize= {s.current_size} of {self.setup.box}; coarse orientations= {n_orientations}; "
+                    f"coarse translations= {n_shifts}",
+                ]
+            )
+
+    def _gather_poses(self, bad: dict[int, NDArray[np.bool_]]) -> Poses | None:
+        """Collect the new poses on the leader; returns the old ones there."""
+        old = None
+        if self.team.is_leader:
+            state = self._state()
+            old = state.poses
+            state.poses = old.take(np.arange(len(old.rot_deg)))
+        for h in HALVES:
+            share = self.shares.get(h)
+            rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
+            flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
+            if self.team.is_leader:
+                assert rows is not None and flags is not None
+                state = self._state()
+                index = np.flatnonzero(state.half == h + 1)
+                state.poses.put(index, Poses.unpack(rows))
+                self._report_bad(index[flags[:, 0] > 0])
+        return old
+
+    def _report_bad(self, rows: NDArray[np.int64]) -> None:
+        if rows.size and self.inputs is not None and self.schedule.iteration == 1:
+            named = ", ".join(self.inputs.table.image_name(int(r)) for r in rows[:5])
+            more = f" and {rows.size - 5} more" if rows.size > 5 else ""
+            log.emit([f" WARNING: set aside, not finite (NaN or infinity): {named}{more}"])
+
+    def _conclude(
+        self, result: MapResult, old: Poses | None, correlate: bool, expectation_s: float, between: float
+    ) -> None:
+        """New parameters, resolution and changes; write everything."""
+        s, state = self.schedule, self._state()
+        assert old is not None
+        small = joined_sums(result.small) if s.converged else result.small
+        for h in HALVES:
+            size = self._group_sizes(None if s.converged else h)
+            sums = WeightedSums.from_arrays([np.zeros(0), *small[h]])
+            half = update_parameters(
+                self.halves[h], sums, size, scale=self.config.scale, norm=self.config.norm, correlate=correlate
+            )
+            self.halves[h] = with_spectra(half, result.spectra[h])
+        s.average_pmax = float(self.halves[0].scalars[3])
+        if not correlate:
+            update_increment(s, result.fsc, s.current_size)
+        self._update_resolution(correlate)
+        self._update_changes(old, state.poses)
+        state.halves, state.fsc, state.schedule = self.halves, result.fsc, s
+        state.maps = [self._leader_map(h) for h in HALVES]
+        now = time.monotonic()
+        log.emit(lines.iteration_end(len(state.half), expectation_s, now - between, now - self.began, s.average_pmax))
+        self._record(state, expectation_s, now - between)
+        if s.converged:
+            self._finish(state, result)
+        else:
+            self._write(state)
+
+    def _group_sizes(self, h: int | None) -> NDArray[np.int64]:
+        mine = slice(None) if h is None else self._state().half == h + 1
+        return np.bincount(self.data.group[mine], minlength=self.setup.n_groups)
+
+    def _update_resolution(self, correlate: bool) -> None:
+        s = self.schedule
+        if s.iteration == 1 and correlate and self.config.ini_high > 0:
+            shell = self.policy.shell(1 / self.config.ini_high)
+        else:
+            shell = resolution_shell(self.halves[0].data_vs_prior, self.policy.minres_map)
+        update_resolution(self.policy, s, shell)
+
+    def _update_changes(self, old: Poses, new: Poses) -> None:
+        a = euler_to_matrix(old.rot_deg, old.tilt_deg, old.psi_deg)
+        b = euler_to_matrix(new.rot_deg, new.tilt_deg, new.psi_deg)
+        angle = float(angular_distance_rows_deg(a, b, self.setup.group.operators).mean())
+        offset = float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
+        update_changes(self.schedule, angle, offset)
+
+    def _record(self, state: RunState, expectation_s: float, maximization_s: float) -> None:
+        s = self.schedule
+        row = {
+            "iteration": s.iteration,
+            "resolution_A": 1 / max(s.frequency, 1e-6),
+            "step_deg": s.step_deg,
+            "accuracy_rot_deg": s.accuracy_rot_deg,
+            "accuracy_trans_A": s.accuracy_trans_A,
+            "change_angle_deg": s.change_angle_deg,
+            "change_offset_A": s.change_offset_A,
+            "average_pmax": s.average_pmax,
+            "current_size": s.current_size,
+            "expectation_s": expectation_s,
+            "maximization_s": maximization_s,
+        }
+        for key, value in row.items():
+            state.history.setdefault(key, []).append(float(value))
+
+    # ---- messages and files --------------------------------------------------------------------------------
+
+    def _share_parameters(self) -> None:
+        """The leader's model parameters on all ranks."""
+        for h in HALVES:
+            half = self.halves[h] if self.team.is_leader else None
+            names = [*self.halves[h].arrays()]
+            arrays = [self.team.bcast_array(getattr(half, name) if half else None) for name in names]
+            self.halves[h] = HalfState(**dict(zip(names, arrays, strict=True)))  # type: ignore[arg-type]
+
+    def _write(self, state: RunState) -> None:
+        assert self.writer is not None
+        number = state.schedule.iteration
+        if number % self.config.write_every == 0 or number == 0:
+            self.writer.iteration(state)
+
+    def _finish(self, state: RunState, result: MapResult) -> None:
+        assert self.writer is not None and result.joined is not None
+        self.writer.final(state, result.joined, result.unfiltered)
+        self.writer.plots(state, result.joined)
+        log.emit(
+            lines.final(
+                self.names.final_map(), self.names.model(None), self.names.data(None),
+                1 / max(state.schedule.frequency, 1e-6), self.options.solvent_correct_fsc,
+                state.schedule.accuracy_rot_deg, self.options.tau2_fudge,
+            )
+        )
+        shell = resolution_at(result.fsc, 0.143, self.setup.pixel_size_A, self.setup.box)
+        log.emit([f" Auto-refine: + First shell of the FSC below 0.143: {shell:.4g} A"])
+
+    def _leader_map(self, h: int) -> NDArray[np.float32]:
+        volume = self.maps[h]
+        assert volume is not None
+        return volume
+
+    def _state(self) -> RunState:
+        assert self.state is not None
+        return self.state
+
+    def _stop_message(self) -> str:
+        last = self.schedule.iteration - 1
+        return (
+            f"{self.stop.reason or 'stopped by another rank'}; nothing finished is lost: "
+            f"go on with --continue {self.names.optimiser(last)}"
+        )
+
+
+def make_policy(config: RefineConfig, setup: ImagingSetup) -> Policy:
+    """Rules of the schedule from the options."""
+    return Policy(
+        setup.box,
+        setup.pixel_size_A,
+        setup.particle_diameter_A,
+        config.auto_local_healpix_order,
+        config.minres_map,
+        config.auto_ignore_angles,
+        config.auto_resol_angles,
+        config.sigma_ang,
+        config.relion_convergence,
+    )
+
+
+def make_options(config: RefineConfig, workers: int) -> Options:
+    """Options of the two steps."""
+    return Options(
+        config.low_resol_join_halves,
+        config.tau2_fudge if config.tau2_fudge > 0 else 1.0,
+        config.minres_map,
+        config.adaptive_fraction,
+        config.maxsig,
+        config.strict_highres_exp,
+        config.strict_lowres_exp,
+        config.solvent_correct_fsc,
+        config.flatten_solvent or bool(config.solvent_mask),
+        workers,
+    )
+
+
+def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | None:
+    """Refine one structure from particles in two independent halves.
+
+    Parameters
+    ----------
+    config : all options; or give them by name (``refine3d(i="particles.star", o="out/run", ref="map.mrc", ...)``).
+
+    Returns
+    -------
+    Result, or None for a dry run.
+
+    Raises
+    ------
+    InputError, ConfigError
+        Before any work starts.
+    StopRequested
+        A signal or the time limit ended the run at a checkpoint.
+    """
+    from mpiapp.parallel.runtime import session
+
+    if config is None:
+        config = RefineConfig.from_options(options)
+    config = config.validate()
+    with session(n_sets=2) as team:
+        hours = config.max_hours if config.max_hours > 0 else None
+        with StopFlag(hours) as stop:
+            return _run(team, config, stop)
+
+
+def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
+    from mpiapp.backend.cpu import CpuBackend
+
+    threads = config.threads or team.threads
+    start = begin(team, config)
+    if start is None:
+        return None
+    return Refinement(team, CpuBackend(threads), start.config, start, stop).run()

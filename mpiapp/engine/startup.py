@@ -1,0 +1,205 @@
+"""The first minutes of a refinement: read or resume on the leader, hand out to the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import ImagingSetup
+from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.inputs import Inputs, first_noise, make_reader, read_inputs, resolve_seed
+from mpiapp.engine.iteration import HALVES, Share
+from mpiapp.engine.plan import plan_lines
+from mpiapp.engine.resume import resume
+from mpiapp.engine.schedule import Policy, local_sigma_deg, resolution_shell
+from mpiapp.engine.state import HalfState, RunState, Schedule
+from mpiapp.engine.writer import Writer
+from mpiapp.errors import InputError
+from mpiapp.io.outputs import OutputNames
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.projection import reference_spectrum, transform_reference
+from mpiapp.model.sampling import direction_grid
+from mpiapp.parallel.base import Team
+from mpiapp.parallel.errors import raise_together
+from mpiapp.report import log
+
+F32 = NDArray[np.float32]
+
+
+@dataclass
+class Start:
+    """What a rank begins with."""
+
+    config: RefineConfig
+    names: OutputNames
+    setup: ImagingSetup
+    data: ParticleData
+    schedule: Schedule
+    halves: list[HalfState]
+    maps: list[F32 | None]
+    shares: dict[int, Share]
+    solvent: F32
+    stack_paths: list[Path]
+    state: RunState | None = None
+    inputs: Inputs | None = None
+    writer: Writer | None = None
+
+
+def begin(team: Team, config: RefineConfig) -> Start | None:
+    """Prepare a new or a continued refinement on all ranks; None when only the plan was asked for."""
+    inputs, state, small = None, None, None
+    with raise_together(team):
+        if team.is_leader:
+            config, inputs, state = _lead(team, config)
+            small = (config, inputs.setup, [str(p) for p in inputs.table.stack_paths], state.schedule)
+    config, setup, stack_paths, schedule = team.bcast(small)
+    if config.dry_run:
+        return None
+    names = OutputNames(config.output_root)
+    half = team.bcast_array(state.half if state else None)
+    assert half is not None
+    data = _share_data(team, inputs.data if inputs else None)
+    packed = team.bcast_array(state.poses.pack() if state else None)
+    solvent = team.bcast_array(inputs.solvent if inputs else None)
+    assert packed is not None and solvent is not None
+    halves = [_share_half(team, state.halves[h] if state else None) for h in HALVES]
+    team.assign([int((half == h + 1).sum()) for h in HALVES])
+    shares = _my_shares(team, half, data, Poses.unpack(packed))
+    maps: list[F32 | None] = []
+    for h in HALVES:
+        received = team.from_leader_to_set(h, state.maps[h] if state else None)
+        maps.append(state.maps[h] if state else received)
+    start = Start(
+        config, names, setup, data, schedule, halves, maps, shares, solvent, [Path(p) for p in stack_paths]
+    )
+    if team.is_leader and inputs is not None:
+        start.state, start.inputs = state, inputs
+        from mpiapp.engine.refine3d import make_policy
+
+        start.writer = Writer(config, setup, make_policy(config, setup), inputs.table, names)
+    return start
+
+
+def _lead(team: Team, config: RefineConfig) -> tuple[RefineConfig, Inputs, RunState]:
+    """Read and check everything, on the leader."""
+    stored = None
+    if config.continue_from:
+        config, stored = resume(config)
+    names = OutputNames(config.output_root)
+    _open_log(names, config, append=bool(config.continue_from))
+    log.emit(log.options(config))
+    seed = resolve_seed(config) if stored is None else stored.seed
+    config = replace(config, random_seed=seed)
+    inputs = read_inputs(config, seed)
+    for warning in [*inputs.warnings, *config.advice()]:
+        log.emit([f" WARNING: {warning}"])
+    state = stored if stored is not None else _fresh(config, inputs, seed, team.threads)
+    if len(state.half) != len(inputs.table):
+        raise InputError(
+            f"{config.input_star}: {len(inputs.table)} particles, but the run that is continued had {len(state.half)}; "
+            "give it the same particles"
+        )
+    log.emit(plan_lines(team, config, inputs.setup, state))
+    return config, inputs, state
+
+
+def _open_log(names: OutputNames, config: RefineConfig, append: bool) -> None:
+    if config.dry_run:
+        log.setup(config.verb)
+        return
+    try:
+        names.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise InputError(f"{names.folder}: this output folder can not be made ({fault.strerror}); choose another --o") from fault
+    log.setup(config.verb, log_file=names.log, append=append)
+
+
+def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> RunState:
+    """State before the first iteration."""
+    setup = inputs.setup
+    n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
+    per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
+    read = make_reader(inputs.table.stack_paths)
+    sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
+    zero = np.zeros(setup.n_shells)
+    halves = [
+        HalfState(
+            sigma2.copy(),
+            np.ones(setup.n_groups),
+            np.full(n_dir, 1.0 / n_dir),
+            zero.copy(),
+            zero.copy(),
+            _first_data_vs_prior(setup, inputs.reference, sigma2, int((inputs.half == h + 1).sum()), workers),
+            zero.copy(),
+            np.array([1.0, config.offset, 0.0, 0.0]),
+        )
+        for h in HALVES
+    ]
+    schedule = _first_schedule(config, setup, halves[0])
+    return RunState(
+        schedule,
+        halves,
+        [inputs.reference.copy() for _ in HALVES],
+        inputs.poses,
+        inputs.half,
+        np.zeros(setup.n_shells),
+        seed,
+    )
+
+
+def _first_data_vs_prior(
+    setup: ImagingSetup, reference: F32, sigma2: NDArray[np.float64], n_particles: int, workers: int
+) -> NDArray[np.float64]:
+    """Signal-to-noise that the reference promises, for the image size of iteration 1 (refinement.md 5.8)."""
+    transform = transform_reference(reference, setup.box // 2, setup.padding, workers=workers)
+    tau2 = reference_spectrum(transform, setup.padding, setup.n_shells)
+    mean = sigma2.mean(0)
+    evidence = np.where(mean > 0, n_particles / np.where(mean > 0, mean, 1), 0)
+    shells = np.arange(setup.n_shells)
+    return np.asarray(tau2 * evidence / np.where(shells > 0, 2 * shells, 1))
+
+
+def _first_schedule(config: RefineConfig, setup: ImagingSetup, half: HalfState) -> Schedule:
+    schedule = Schedule(
+        config.healpix_order,
+        config.offset_range * setup.pixel_size_A,
+        config.offset_step * setup.pixel_size_A,
+        oversampling=config.oversampling,
+        increment=config.incr_size,
+    )
+    policy = Policy(setup.box, setup.pixel_size_A, setup.particle_diameter_A, minres_map=config.minres_map, sigma_ang_deg=config.sigma_ang)
+    if config.ini_high > 0:
+        shell = policy.shell(1 / config.ini_high)
+    else:
+        shell = resolution_shell(half.data_vs_prior, config.minres_map)
+    schedule.frequency = schedule.best_frequency = policy.frequency(shell)
+    if config.healpix_order >= config.auto_local_healpix_order:
+        schedule.sigma_deg = local_sigma_deg(policy, schedule)
+    return schedule
+
+
+def _share_data(team: Team, data: ParticleData | None) -> ParticleData:
+    arrays: list[Any] = [
+        team.bcast_array(getattr(data, f.name) if data is not None else None) for f in fields(ParticleData)
+    ]
+    return ParticleData(*arrays)
+
+
+def _share_half(team: Team, half: HalfState | None) -> HalfState:
+    arrays: list[Any] = [
+        team.bcast_array(getattr(half, f.name) if half is not None else None) for f in fields(HalfState)
+    ]
+    return HalfState(*arrays)
+
+
+def _my_shares(team: Team, half: NDArray[np.int8], data: ParticleData, poses: Poses) -> dict[int, Share]:
+    """Particles of this rank, by half, in file order."""
+    shares = {}
+    for h, (start, stop) in team.my_ranges().items():
+        rows = np.flatnonzero(half == h + 1)[start:stop]
+        shares[h] = Share(rows, data.take(rows), poses.take(rows))
+    return shares

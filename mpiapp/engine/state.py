@@ -1,0 +1,127 @@
+"""What an iteration carries: exactly what a checkpoint stores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.model.particles import Poses
+
+F64 = NDArray[np.float64]
+UNKNOWN = 999.0
+
+
+@dataclass
+class Schedule:
+    """Sampling, resolution and convergence of an auto-refinement (refinement.md 5.7, 6).
+
+    Resolutions are in 1/A where the name says ``frequency``; lengths in A, angles in degrees.
+    """
+
+    healpix_order: int
+    offset_range_A: float
+    offset_step_A: float
+    oversampling: int = 1
+    iteration: int = 0
+    perturbation: float = 0.0
+    sigma_deg: float | None = None  # of the priors of a local search
+    frequency: float = 0.0  # current resolution
+    best_frequency: float = 0.0
+    current_size: int = 0
+    increment: int = 10
+    high_fsc_at_limit: bool = False
+    average_pmax: float = 0.0
+    iterations_without_gain: int = 0
+    iterations_without_changes: int = 0
+    change_angle_deg: float = UNKNOWN
+    change_offset_A: float = UNKNOWN
+    smallest_angle_deg: float = UNKNOWN
+    smallest_offset_A: float = UNKNOWN
+    accuracy_rot_deg: float = UNKNOWN
+    accuracy_trans_A: float = UNKNOWN
+    previous_accuracy_rot_deg: float = UNKNOWN
+    fine_enough: bool = False
+    converged: bool = False
+
+    @property
+    def step_deg(self) -> float:
+        """Angular step of the fine pass."""
+        return 360.0 / (6 * 2 ** (self.healpix_order + self.oversampling))
+
+    @property
+    def fine_offset_step_A(self) -> float:
+        """Shift step of the fine pass."""
+        return self.offset_step_A / 2**self.oversampling
+
+
+@dataclass
+class HalfState:
+    """Model parameters of one half set (refinement.md 5.6); the map is kept beside them."""
+
+    sigma2: F64  # (n_optics, n_shells)
+    scale: F64  # (n_groups,)
+    direction_prior: F64  # (n_dir,)
+    tau2: F64  # (n_shells,)
+    sigma2_ref: F64
+    data_vs_prior: F64
+    coverage: F64
+    scalars: F64  # average norm, sigma_offset in A, log-likelihood, mean Pmax
+
+    @property
+    def average_norm(self) -> float:
+        """Mean norm correction."""
+        return float(self.scalars[0])
+
+    @property
+    def sigma_offset_A(self) -> float:
+        """Standard deviation of the offsets."""
+        return float(self.scalars[1])
+
+    def arrays(self) -> dict[str, F64]:
+        """Fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass
+class RunState:
+    """The whole state of a refinement between two iterations."""
+
+    schedule: Schedule
+    halves: list[HalfState]
+    maps: list[NDArray[np.float32]]  # reference of each half
+    poses: Poses  # of all particles, in file order
+    half: NDArray[np.int8]  # 1 or 2
+    fsc: F64
+    seed: int
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dict for a checkpoint."""
+        return {
+            "schedule": asdict(self.schedule),
+            "halves": {str(h): s.arrays() for h, s in enumerate(self.halves)},
+            "maps": {str(h): m for h, m in enumerate(self.maps)},
+            "poses": {f.name: getattr(self.poses, f.name) for f in fields(self.poses)},
+            "half": self.half,
+            "fsc": self.fsc,
+            "seed": self.seed,
+            "history": {k: np.asarray(v, float) for k, v in self.history.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> RunState:
+        """Inverse of :meth:`to_dict`."""
+        count = len(stored["halves"])
+        return cls(
+            Schedule(**stored["schedule"]),
+            [HalfState(**stored["halves"][str(h)]) for h in range(count)],
+            [stored["maps"][str(h)] for h in range(count)],
+            Poses(**stored["poses"]),
+            stored["half"],
+            stored["fsc"],
+            stored["seed"],
+            {k: list(v) for k, v in stored["history"].items()},
+        )

@@ -1,0 +1,218 @@
+"""Writing what an iteration produced: RELION's files, maps, checkpoint, plots. Runs on the leader only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import ImagingSetup
+from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.schedule import Policy
+from mpiapp.engine.state import HalfState, RunState
+from mpiapp.io.outputs import OutputNames
+from mpiapp.model.sampling import direction_grid
+
+if TYPE_CHECKING:
+    from mpiapp.io.particles import ParticleTable
+    from mpiapp.io.relion_files import ClassRecord, ModelRecord, OptimiserRecord
+
+F32 = NDArray[np.float32]
+
+
+class Writer:
+    """Output files of one run."""
+
+    def __init__(
+        self, config: RefineConfig, setup: ImagingSetup, policy: Policy, table: ParticleTable, names: OutputNames
+    ) -> None:
+        self.config, self.setup, self.policy, self.table, self.names = config, setup, policy, table, names
+        self.start = (config.healpix_order, config.offset_range * setup.pixel_size_A, config.offset_step * setup.pixel_size_A)
+
+    def iteration(self, state: RunState) -> None:
+        """Files of one iteration, the checkpoint last: it vouches for the others."""
+        from mpiapp.io.checkpoint import save_checkpoint
+        from mpiapp.io.mrc import write_map
+
+        number = state.schedule.iteration
+        for h, volume in enumerate(state.maps, 1):
+            write_map(self.names.half_map(number, h), volume, self.setup.pixel_size_A)
+        self._tables(state, number)
+        save_checkpoint(
+            self.names.checkpoint(number),
+            state.to_dict(),
+            {"config": self.config.to_dict(), "setup": _describe_setup(self.setup)},
+            keep=self.config.checkpoint_keep,
+        )
+
+    def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
+        """Files of the converged run."""
+        from mpiapp.io.mrc import write_map
+
+        for h, half_map in enumerate(unfiltered, 1):
+            write_map(self.names.unfil(h), half_map, self.setup.pixel_size_A)
+        write_map(self.names.final_map(), volume, self.setup.pixel_size_A)
+        self._tables(state, None)
+
+    def plots(self, state: RunState, volume: F32) -> None:
+        """FSC, slices, angular distribution and progress as PNG with their numbers."""
+        from mpiapp.report.plots import plot_angular_distribution, plot_fsc, plot_progress, plot_slices
+
+        frequency = np.arange(self.setup.n_shells) / (self.setup.box * self.setup.pixel_size_A)
+        plot_fsc(self.names.fsc_plot(), {"half maps, unmasked": (frequency, state.fsc)})
+        plot_slices(self.names.slices_plot(), volume, self.setup.pixel_size_A, "Final map")
+        plot_angular_distribution(
+            self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
+        )
+        plot_progress(self.names.progress_plot, state.history)
+
+    def _tables(self, state: RunState, number: int | None) -> None:
+        from mpiapp.io.particles import write_particles
+        from mpiapp.io.relion_files import SamplingRecord, write_model, write_optimiser, write_sampling
+
+        write_particles(self.names.data(number), self.table, self._columns(state))
+        s = state.schedule
+        grid = direction_grid(s.healpix_order, self.config.sym)
+        write_sampling(
+            self.names.sampling(number),
+            SamplingRecord(
+                psi_step_deg=grid.psi_step_deg,
+                offset_range_A=s.offset_range_A,
+                offset_step_A=s.offset_step_A,
+                healpix_order=s.healpix_order,
+                symmetry=self.config.sym,
+                perturb_instance=s.perturbation,
+                perturb_factor=self.config.perturb,
+                original_healpix_order=self.start[0],
+                original_offset_range_A=self.start[1],
+                original_offset_step_A=self.start[2],
+                rot_deg=grid.rot_deg,
+                tilt_deg=grid.tilt_deg,
+            ),
+        )
+        if number is None:
+            write_model(self.names.model(None), self._model(state, state.halves[0], None))
+        else:
+            for h, half in enumerate(state.halves, 1):
+                write_model(self.names.model(number, h), self._model(state, half, h))
+        write_optimiser(self.names.optimiser(number), self._optimiser(state, number))
+
+    def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
+        p = state.poses
+        return {
+            "rlnAngleRot": p.rot_deg,
+            "rlnAngleTilt": p.tilt_deg,
+            "rlnAnglePsi": p.psi_deg,
+            "rlnOriginXAngst": p.origin_A[:, 0],
+            "rlnOriginYAngst": p.origin_A[:, 1],
+            "rlnClassNumber": np.ones(len(p.rot_deg), np.int64),
+            "rlnNormCorrection": p.norm,
+            "rlnLogLikeliContribution": p.log_likelihood,
+            "rlnMaxValueProbDistribution": p.p_max,
+            "rlnNrOfSignificantSamples": p.n_significant.astype(np.int64),
+            "rlnGroupNumber": self.table.group_index.astype(np.int64) + 1,
+            "rlnRandomSubset": state.half.astype(np.int64),
+        }
+
+    def _model(self, state: RunState, half: HalfState, number: int | None) -> ModelRecord:
+        from mpiapp.io.relion_files import ModelRecord, noise_of_groups
+
+        s, setup = state.schedule, self.setup
+        mine = state.half == number if number else np.ones(len(state.half), bool)
+        group_optics = np.zeros(setup.n_groups, np.int64)
+        group_optics[self.table.group_index] = self.table.optics_index
+        sigma = s.sigma_deg or 0.0
+        return ModelRecord(
+            box=setup.box,
+            pixel_size_A=setup.pixel_size_A,
+            current_size=s.current_size,
+            current_resolution_A=1 / max(s.frequency, 1e-6),
+            classes=[self._class(state, half, number)],
+            sigma2_noise=half.sigma2,
+            group_names=list(self.table.group_names),
+            group_sizes=np.bincount(self.table.group_index[mine], minlength=setup.n_groups),
+            group_scales=half.scale,
+            group_sigma2_noise=noise_of_groups(half.sigma2, group_optics),
+            padding_factor=setup.padding,
+            tau2_fudge=abs(self.config.tau2_fudge),
+            norm_correction_average=half.average_norm,
+            sigma_offset_A=half.sigma_offset_A,
+            prior_mode=int(s.sigma_deg is not None),
+            sigma_rot_deg=sigma,
+            sigma_tilt_deg=sigma,
+            sigma_psi_deg=sigma,
+            log_likelihood=float(half.scalars[2]),
+            average_pmax=float(half.scalars[3]),
+        )
+
+    def _class(self, state: RunState, half: HalfState, number: int | None) -> ClassRecord:
+        from mpiapp.io.relion_files import ClassRecord
+
+        s = state.schedule
+        path = self.names.final_map() if number is None else self.names.half_map(s.iteration, number)
+        inside = half.coverage[1 : max(2, self.policy.shell(s.frequency) + 1)]
+        return ClassRecord(
+            map_path=path,
+            data_vs_prior=half.data_vs_prior,
+            fsc=state.fsc,
+            completeness=half.coverage,
+            sigma2=half.sigma2_ref,
+            tau2=half.tau2,
+            orientability=np.zeros(self.setup.n_shells),
+            orientation_distribution=half.direction_prior,
+            accuracy_rot_deg=s.accuracy_rot_deg,
+            accuracy_trans_A=s.accuracy_trans_A,
+            resolution_A=1 / max(s.frequency, 1e-6),
+            overall_completeness=float(inside.mean()),
+        )
+
+    def _optimiser(self, state: RunState, number: int | None) -> OptimiserRecord:
+        from mpiapp.io.relion_files import OptimiserRecord
+
+        s, c = state.schedule, self.config
+        return OptimiserRecord(
+            root=self.names.root,
+            model_star=str(self.names.model(number, 1 if number is not None else None)),
+            model_star_2=str(self.names.model(number, 2)) if number is not None else None,
+            data_star=str(self.names.data(number)),
+            sampling_star=str(self.names.sampling(number)),
+            iteration=s.iteration,
+            n_iterations=c.auto_iter_max,
+            low_resol_join_halves_A=c.low_resol_join_halves,
+            oversampling=s.oversampling,
+            adaptive_fraction=c.adaptive_fraction,
+            random_seed=state.seed,
+            particle_diameter_A=self.setup.particle_diameter_A,
+            width_mask_edge_px=c.maskedge,
+            zero_mask=c.zero_mask,
+            flatten_solvent=c.flatten_solvent,
+            solvent_correct_fsc=c.solvent_correct_fsc,
+            solvent_mask=c.solvent_mask or None,
+            strict_highres_A=c.strict_highres_exp,
+            strict_lowres_A=c.strict_lowres_exp,
+            increment_size=s.increment,
+            auto_local_healpix_order=c.auto_local_healpix_order,
+            n_iter_without_resolution_gain=s.iterations_without_gain,
+            best_resolution_1_over_A=s.best_frequency,
+            n_iter_without_changing_assignments=s.iterations_without_changes,
+            accuracy_rot_deg=s.accuracy_rot_deg,
+            accuracy_trans_A=s.accuracy_trans_A,
+            change_orientations_deg=s.change_angle_deg,
+            change_offsets_A=s.change_offset_A,
+            change_classes=0.0,
+            smallest_change_orientations_deg=s.smallest_angle_deg,
+            smallest_change_offsets_A=s.smallest_offset_A,
+            smallest_change_classes=0,
+            has_converged=s.converged,
+            has_high_fsc_at_limit=s.high_fsc_at_limit,
+            norm_correction=c.norm,
+            scale_correction=c.scale,
+            ctf_correction=c.ctf,
+        )
+
+
+def _describe_setup(setup: ImagingSetup) -> dict[str, float]:
+    kept = ("box", "pixel_size_A", "padding", "particle_diameter_A")
+    return {k: v for k, v in asdict(setup).items() if k in kept}

@@ -1,0 +1,1 @@
+"""Files only: STAR, MRC, particle tables, checkpoints, output names. No MPI, no device."""

@@ -1,0 +1,248 @@
+"""Fourier shell correlation: of two maps, of two half-grid averages, corrected for a solvent mask.
+
+Shells are round(|k|) and sums run over the half transform as it is stored (the plane k_x = 0 holds its
+values twice), which is what the numbers of other programs are made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.model.fourier import axis_frequencies, forward_3d, half_radius, inverse_3d
+
+FloatArray = NDArray[Any]
+ComplexArray = NDArray[Any]
+
+_SLAB = 16  # planes summed at a time: the memory of a correlation stays far below that of the transforms
+
+
+def _correlate(
+    first: ComplexArray, second: ComplexArray, kz: NDArray[np.int64], ky: NDArray[np.int64], last: int
+) -> NDArray[np.float64]:
+    """Sum Re(a b*), |a|^2 and |b|^2 over shells 0..last of a half transform whose axes have kz, ky."""
+    kx = np.arange(first.shape[2])
+    plane = ky[:, None] ** 2 + kx**2
+    totals = np.zeros((3, last + 1))
+    for start in range(0, first.shape[0], _SLAB):
+        part = slice(start, start + _SLAB)
+        r2 = kz[part, None, None] ** 2 + plane
+        # round(|k|) <= last, in exact integers
+        inside = r2 <= last * last + last
+        shell = np.floor(np.sqrt(r2[inside]) + 0.5).astype(np.int64)
+        a = first[part][inside].astype(np.complex128)
+        b = second[part][inside].astype(np.complex128)
+        products = ((a * b.conj()).real, (a * a.conj()).real, (b * b.conj()).real)
+        for total, values in zip(totals, products, strict=True):
+            total += np.bincount(shell, values, minlength=last + 1)
+    return totals
+
+
+def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    norm = np.sqrt(totals[1] * totals[2])
+    curve = np.zeros(norm.shape)
+    np.divide(totals[0], norm, out=curve, where=norm > 0)
+    return curve
+
+
+def fsc_of_transforms(first: ComplexArray, second: ComplexArray) -> NDArray[np.float64]:
+    """FSC of two half transforms of shape (N, N, N//2 + 1) in FFT order; returns (N//2 + 1,) float64."""
+    box = first.shape[0]
+    k = axis_frequencies(box)
+    return _ratio(_correlate(first, second, k, k, box // 2))
+
+
+def fsc(map1: FloatArray, map2: FloatArray, *, workers: int = 1) -> NDArray[np.float64]:
+    """Fourier shell correlation of two maps.
+
+    Parameters
+    ----------
+    map1, map2 : (z, y, x) real maps of one cubic shape
+    workers : threads of the transforms
+
+    Returns
+    -------
+    (N//2 + 1,) float64 for shells 0..N/2; 0 where a shell holds no power.
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ.
+    """
+    if map1.shape != map2.shape:
+        raise ValueError(f"the maps have shapes {map1.shape} and {map2.shape}")
+    return fsc_of_transforms(
+        forward_3d(map1, centre=False, workers=workers), forward_3d(map2, centre=False, workers=workers)
+    )
+
+
+def fsc_of_half_grids(
+    average1: ComplexArray, average2: ComplexArray, r_max: int, n_shells: int | None = None
+) -> NDArray[np.float64]:
+    """FSC of two down-sampled averages (data divided by weight), before any prior or mask.
+
+    Parameters
+    ----------
+    average1, average2 : (2 R + 1, 2 R + 1, R + 1) complex, axes z, y, x >= 0 with the centre at index R of
+        z and y; R is usually r_max + 1
+    r_max : elements with |k| > r_max are left out
+    n_shells : length of the result, default r_max + 1; further shells are 0
+
+    Returns
+    -------
+    (n_shells,) float64 with FSC(0) = 1.
+    """
+    reach = average1.shape[2] - 1
+    if average1.shape != (2 * reach + 1, 2 * reach + 1, reach + 1) or average1.shape != average2.shape:
+        raise ValueError(f"half grids have shapes {average1.shape} and {average2.shape}")
+    k = np.arange(-reach, reach + 1)
+    ball = k[:, None, None] ** 2 + k[:, None] ** 2 + np.arange(reach + 1) ** 2 <= r_max * r_max
+    last = min(r_max, reach)
+    curve = _ratio(_correlate(np.where(ball, average1, 0), np.where(ball, average2, 0), k, k, last))
+    curve[0] = 1.0
+    out = np.zeros(n_shells if n_shells is not None else r_max + 1)
+    count = min(out.size, curve.size)
+    out[:count] = curve[:count]
+    return out
+
+
+def first_shell_below(curve: FloatArray, threshold: float, start: int = 0) -> int:
+    """Return the first shell >= start whose value is below the threshold, or -1."""
+    below = np.flatnonzero(np.asarray(curve)[start:] < threshold)
+    return int(below[0]) + start if below.size else -1
+
+
+def resolution_at(curve: FloatArray, threshold: float, pixel_size_A: float, box: int) -> float:
+    """Resolution at a threshold: that of the last shell before the curve first falls below it.
+
+    Parameters
+    ----------
+    curve : (n_shells,) FSC
+    threshold : 0.143 for independent halves, 0.5 against a model
+    pixel_size_A, box : of the maps
+
+    Returns
+    -------
+    Angstrom; 999 when no shell beyond 0 passes, the last shell's when the curve never falls below.
+    """
+    crossing = first_shell_below(curve, threshold)
+    last = (len(curve) if crossing < 0 else crossing) - 1
+    return box * pixel_size_A / last if last > 0 else 999.0
+
+
+def resolution_interpolated(curve: FloatArray, threshold: float, pixel_size_A: float, box: int) -> float:
+    """Resolution at the linear crossing of the threshold between two shells; otherwise as `resolution_at`."""
+    crossing = first_shell_below(curve, threshold)
+    if crossing <= 1:
+        return resolution_at(curve, threshold, pixel_size_A, box)
+    above, below = float(curve[crossing - 1]), float(curve[crossing])
+    return box * pixel_size_A / (crossing - 1 + (above - threshold) / (above - below))
+
+
+def randomise_phases(
+    volume: FloatArray, from_shell: float, rng: np.random.Generator, *, workers: int = 1
+) -> NDArray[np.float32]:
+    """Replace the phases of a map at |k| >= from_shell by random ones and keep every amplitude.
+
+    The phases are those of the transform of white noise: uniform, and with the symmetry of a real map, so
+    that no amplitude is lost on the plane k_x = 0.
+
+    Parameters
+    ----------
+    volume : (z, y, x) map
+    from_shell : radius in Fourier pixels
+    rng : generator; take an independent one for each half
+
+    Returns
+    -------
+    (z, y, x) float32
+    """
+    transform = forward_3d(volume, centre=False, workers=workers)
+    noise = forward_3d(rng.standard_normal(volume.shape, dtype=np.float32), centre=False, workers=workers)
+    noise *= np.abs(transform) / np.maximum(np.abs(noise), np.finfo(np.float32).tiny)
+    mixed = np.where(half_radius(volume.shape[0], 3) >= from_shell, noise, transform)
+    return inverse_3d(mixed, centre=False, workers=workers).astype(np.float32, copy=False)
+
+
+def correct_fsc(
+    masked: FloatArray, randomised: FloatArray, randomise_from: int, *, clip: bool = True
+) -> NDArray[np.float64]:
+    """Remove a mask's contribution: (masked - randomised)/(1 - randomised) from shell randomise_from + 2 on.
+
+    Parameters
+    ----------
+    masked, randomised : (n_shells,) FSC of the masked maps, and of masked maps with randomised phases
+    randomise_from : first shell with random phases
+    clip : 0 instead of a negative value (as in refinement; post-processing keeps them)
+
+    Returns
+    -------
+    (n_shells,) float64
+    """
+    masked, randomised = np.asarray(masked, dtype=np.float64), np.asarray(randomised, dtype=np.float64)
+    rest = 1.0 - randomised
+    true = np.divide(masked - randomised, rest, out=np.zeros_like(masked), where=rest > 0)
+    if clip:
+        true = np.where(randomised > masked, 0.0, true)
+    return np.where(np.arange(masked.size) < randomise_from + 2, masked, true)
+
+
+@dataclass(frozen=True)
+class SolventFsc:
+    """FSC curves of two half maps, each (N//2 + 1,) float64, and the shell where phases were randomised.
+
+    Without a shell where the unmasked curve falls below the limit, `randomise_from` is -1, `randomised` is 0
+    and `corrected` is the unmasked curve.
+    """
+
+    unmasked: NDArray[np.float64]
+    masked: NDArray[np.float64]
+    randomised: NDArray[np.float64]
+    corrected: NDArray[np.float64]
+    randomise_from: int
+
+
+def solvent_corrected_fsc(
+    half1: FloatArray,
+    half2: FloatArray,
+    mask: FloatArray,
+    seed: int,
+    *,
+    randomise_below: float = 0.8,
+    last_shell: int | None = None,
+    clip: bool = True,
+    workers: int = 1,
+) -> SolventFsc:
+    """FSC of two unregularised half maps inside a solvent mask, corrected by phase randomisation.
+
+    Parameters
+    ----------
+    half1, half2 : (z, y, x) maps
+    mask : solvent mask of the same shape, 0 to 1
+    seed : of the random phases; each half gets its own stream
+    randomise_below : phases are randomised from the first shell > 0 where the unmasked FSC is below this
+    last_shell : corrected curve is 0 beyond (the current size / 2 during refinement)
+    clip : as in `correct_fsc`
+    workers : threads
+
+    Returns
+    -------
+    SolventFsc
+    """
+    unmasked = fsc(half1, half2, workers=workers)
+    masked = fsc(half1 * mask, half2 * mask, workers=workers)
+    start = first_shell_below(unmasked, randomise_below, start=1)
+    randomised = np.zeros_like(unmasked)
+    corrected = unmasked.copy()
+    if start > 0:
+        streams = np.random.default_rng(seed).spawn(2)
+        random1 = randomise_phases(half1, start, streams[0], workers=workers) * mask
+        random2 = randomise_phases(half2, start, streams[1], workers=workers) * mask
+        randomised = fsc(random1, random2, workers=workers)
+        corrected = correct_fsc(masked, randomised, start, clip=clip)
+    if last_shell is not None:
+        corrected[last_shell + 1 :] = 0.0
+    return SolventFsc(unmasked, masked, randomised, corrected, start)

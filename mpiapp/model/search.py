@@ -1,0 +1,86 @@
+"""What one expectation step searches: orientations, shifts and their children (refinement.md 4.3, 4.4, 4.11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.model.sampling import (
+    DirectionGrid,
+    child_pixels,
+    child_psi,
+    child_translations,
+    direction_matrices,
+    pixel_angles,
+    translations,
+)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Sampling and selection of one expectation step.
+
+    Attributes
+    ----------
+    grid : coarse directions and in-plane angles.
+    oversampling : each direction has 4^o children, each in-plane angle 2^o, each shift 4^o.
+    perturbation : u in [-0.5, 0.5], in units of the coarse steps.
+    offset_range_A, offset_step_A : coarse shifts.
+    sigma_deg : standard deviation of the priors of a local search, or None for a global one.
+    correlate : normalised cross-correlation instead of the likelihood; only the best state counts.
+    r_coarse, r_max : highest frequency of the coarse pass and of everything else, pixels of the model.
+    fraction, max_significant : which states are significant.
+    """
+
+    grid: DirectionGrid
+    oversampling: int
+    perturbation: float
+    offset_range_A: float
+    offset_step_A: float
+    sigma_deg: float | None
+    correlate: bool
+    r_coarse: int
+    r_max: int
+    fraction: float
+    max_significant: int
+
+    @property
+    def n_directions(self) -> int:
+        """Number of coarse directions."""
+        return int(self.grid.rot_deg.size)
+
+    @property
+    def children(self) -> int:
+        """Children of a direction."""
+        return int(4**self.oversampling)
+
+    @cached_property
+    def coarse_matrices(self) -> NDArray[np.float64]:
+        """D_d of every coarse direction: (n_dir, 3, 3)."""
+        return direction_matrices(self.grid.rot_deg, self.grid.tilt_deg, self.perturbation * self.grid.step_deg)
+
+    @cached_property
+    def fine_matrices(self) -> NDArray[np.float64]:
+        """D_d of every fine direction, children of one coarse direction together: (n_dir * children, 3, 3)."""
+        pixels = child_pixels(self.grid.pixel, self.oversampling).ravel()
+        rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
+        return direction_matrices(rot, tilt, self.perturbation * self.grid.step_deg)
+
+    @cached_property
+    def fine_psi_deg(self) -> NDArray[np.float64]:
+        """In-plane angles of the fine pass, children of one coarse angle together."""
+        return child_psi(self.grid.psi_deg, self.grid.psi_step_deg, self.oversampling).ravel()
+
+    @cached_property
+    def coarse_shifts_A(self) -> NDArray[np.float64]:
+        """(n_trans, 2) shifts of the coarse pass."""
+        lattice = translations(self.offset_range_A, self.offset_step_A)
+        return lattice + self.perturbation * self.offset_step_A
+
+    @cached_property
+    def fine_shifts_A(self) -> NDArray[np.float64]:
+        """(n_trans * children, 2) shifts of the fine pass."""
+        return child_translations(self.coarse_shifts_A, self.offset_step_A, self.oversampling).reshape(-1, 2)

@@ -1,0 +1,145 @@
+"""Slices and projections of a map along its three axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mpiapp.report.style import figure, write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FloatArray = NDArray[np.float32]
+# Array axis to look along, name of the direction, names of the picture's horizontal and vertical directions.
+_VIEWS = ((0, "z", "x", "y"), (1, "y", "x", "z"), (2, "x", "y", "z"))
+_LEVELS = (-0.30, -0.15, 0.0, 0.15, 0.30)  # of the particle's diameter, from the centre of the box
+
+
+def plot_slices(
+    path: str | Path,
+    density: ArrayLike,
+    pixel_size_A: float,
+    title: str,
+    diameter_A: float | None = None,
+) -> None:
+    """Plot slices through a map at five levels and its projection, along z, y and x, with a scale bar.
+
+    All slices share one grey scale (density white), all projections another. The numbers beside it are the
+    levels with mean, standard deviation, smallest and largest density of each slice.
+
+    Parameters
+    ----------
+    density : (z, y, x) float32
+    diameter_A : float, optional
+        Of the particle, as given for the refinement; the levels are spread over it and the pictures are cut
+        to a little more. Without it the box is shown, and the levels are spread over two thirds of it.
+    """
+    volume = np.asarray(density, dtype=np.float32)
+    if volume.ndim != 3:
+        raise ValueError(f"a map has three axes, not {volume.ndim}")
+    extent_A = diameter_A or 2 / 3 * min(volume.shape) * pixel_size_A
+    half = int(np.ceil(0.575 * diameter_A / pixel_size_A)) if diameter_A else max(volume.shape)
+    offsets_px = [level * extent_A / pixel_size_A for level in _LEVELS]
+    slices = [[_slice(volume, axis, offset) for offset in offsets_px] for axis in range(3)]
+    _write_numbers(path, slices, pixel_size_A)
+    flat = [volume.sum(axis=axis) for axis in range(3)]
+    of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
+
+    with figure(path, 12.4, 6.75) as fig:
+        panels = fig.subplots(3, len(_LEVELS) + 1)
+        for row, (axis, name, right, up) in enumerate(_VIEWS):
+            for axes, (image, index) in zip(panels[row], slices[axis], strict=False):
+                offset_A = (index - volume.shape[axis] // 2) * pixel_size_A
+                level = f"{offset_A:+.0f} Å".replace("-", "\N{MINUS SIGN}") if offset_A else "0"
+                _show(axes, _cut(image, half), of_slices, f"{name} = {level}")
+            _show(panels[row, -1], _cut(flat[axis], half), of_projections, f"projection along {name}")
+            _directions(panels[row, 0], right, up)
+        _scale_bar(panels[0, 0], pixel_size_A)
+        fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
+
+
+def _slice(volume: FloatArray, axis: int, offset_px: float) -> tuple[FloatArray, int]:
+    """The slice nearest to an offset from the centre, with its index."""
+    size = volume.shape[axis]
+    index = int(np.clip(round(size // 2 + offset_px), 0, size - 1))
+    return np.take(volume, index, axis=axis), index
+
+
+def _cut(image: FloatArray, half: int) -> FloatArray:
+    """The middle of an image, `half` pixels to each side."""
+    y, x = image.shape[0] // 2, image.shape[1] // 2
+    return image[max(0, y - half) : y + half, max(0, x - half) : x + half]
+
+
+def _contrast(images: list[FloatArray]) -> tuple[float, float]:
+    """Grey scale that neither noise nor a few bright voxels decide; solvent (about 0) comes out dark."""
+    values = np.concatenate([image.ravel() for image in images])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0
+    high = float(np.percentile(values, 99.7))
+    low = max(float(np.percentile(values, 1.0)), -0.25 * abs(high))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _show(axes: Axes, image: FloatArray, contrast: tuple[float, float], title: str) -> None:
+    low, high = contrast
+    # The second axis of the map goes up, as in a right-handed drawing of x and y.
+    axes.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, pad=3, fontweight="normal", fontsize=9.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _directions(axes: Axes, right: str, up: str) -> None:
+    """Two small arrows in the upper left corner that name the directions of the picture."""
+    x, y, length = 0.07, 0.76, 0.13
+    arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "white", "shrinkA": 0, "shrinkB": 0}
+    for tip in ((x + length, y), (x, y + length)):
+        axes.annotate("", tip, (x, y), xycoords="axes fraction", arrowprops=arrow | {"mutation_scale": 7})
+    text: dict[str, Any] = {"color": "white", "fontsize": 9, "transform": axes.transAxes}
+    axes.text(x + length + 0.02, y, right, ha="left", va="center", **text)
+    axes.text(x, y + length + 0.01, up, ha="center", va="bottom", **text)
+
+
+def _scale_bar(axes: Axes, pixel_size_A: float) -> None:
+    """A bar of a round length, about a quarter of the picture, in its lower left corner."""
+    from matplotlib import patheffects
+
+    left, right = axes.get_xlim()
+    width_A = (right - left) * pixel_size_A
+    lengths = (5, 10, 20, 25, 50, 100, 200, 250, 500, 1000)
+    length_A = max((length for length in lengths if length <= 0.36 * width_A), default=5)
+    begin, end = 0.06, 0.06 + length_A / width_A
+    line: dict[str, Any] = {"transform": axes.transAxes, "solid_capstyle": "butt"}
+    axes.plot([begin, end], [0.07, 0.07], color="black", lw=5, **line)
+    axes.plot([begin, end], [0.07, 0.07], color="white", lw=3, **line)
+    label = axes.text((begin + end) / 2, 0.1, f"{length_A} Å", transform=axes.transAxes)
+    label.set(color="white", ha="center", va="bottom", fontsize=9.5)
+    label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
+
+
+def _write_numbers(path: str | Path, slices: list[list[tuple[FloatArray, int]]], pixel_size_A: float) -> None:
+    rows = [
+        (name, index, (index - image.shape[0] // 2) * pixel_size_A, image)
+        for axis, name, _, _ in _VIEWS
+        for image, index in slices[axis]
+    ]
+    images = [image for *_, image in rows]
+    write_csv(
+        path,
+        {
+            "axis": [row[0] for row in rows],
+            "slice": [row[1] for row in rows],
+            "offset_A": [row[2] for row in rows],
+            "mean": [image.mean() for image in images],
+            "standard_deviation": [image.std() for image in images],
+            "smallest": [image.min() for image in images],
+            "largest": [image.max() for image in images],
+        },
+    )

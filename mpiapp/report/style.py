@@ -1,0 +1,91 @@
+"""What all plots share: figure, colours, type sizes, saving, the table of numbers beside the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpiapp.io.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Distinct for colour-blind readers as well (Okabe and Ito's palette, darkened where lines are thin).
+COLOURS = ("#0067a5", "#d55e00", "#008856", "#b24a8f", "#8a6d00", "#56a0d3", "#555555")
+INK, FAINT, GRID = "#222222", "#707070", "#dddddd"
+_DPI = 150
+_STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+}
+
+
+@contextmanager
+def figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of the given size in inches, saved as PNG when the block is left without an error (atomic).
+
+    No window system and no global state of pyplot is touched, so plots can be made in any thread of any job.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        made = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+        FigureCanvasAgg(made)
+        yield made
+        with atomic_file(path) as temporary:
+            made.savefig(temporary, format="png")
+
+
+def write_csv(plot_path: str | Path, columns: Mapping[str, Any]) -> Path:
+    """Write the numbers of a plot beside it, under the same name with ``.csv`` (atomic).
+
+    Parameters
+    ----------
+    columns : mapping of str to (n,) array of numbers or str
+        NaN becomes an empty field.
+
+    Returns
+    -------
+    Path of the table.
+    """
+    import csv
+
+    path = Path(plot_path).with_suffix(".csv")
+    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(zip(*([_field(item) for item in column] for column in columns.values()), strict=True))
+    return path
+
+
+def _field(item: Any) -> str:
+    if isinstance(item, float | np.floating):
+        return "" if np.isnan(item) else f"{item:.9g}"
+    return str(item)

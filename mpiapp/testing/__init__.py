@@ -1,0 +1,1 @@
+"""Simulated maps and particles with known truth."""
