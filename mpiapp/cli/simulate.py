@@ -23,7 +23,7 @@ EXAMPLE = """\
 example:
   mpiapp simulate --o simulated --n 1000 --snr 0.1 --box 64 --angpix 3.5
   mpiapp simulate --model 1abc.cif --o simulated --sym D2 --kv 300 200 --defocus 8000 25000
-options with one value for each optics group: --box --angpix --kv --cs --ac; dashes and underscores count alike"""
+options with one value for each optics group: --box --angpix --kv --cs --ac"""
 
 # heading -> rows of (flag, field of SimulateConfig, number of values, unit, help)
 _OPTIONS: dict[str, list[tuple[str, str, str | int | None, str, str]]] = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,11 @@ import numpy.typing as npt
 from mpiapp.errors import InputError
 from mpiapp.io.columns import Columns
 from mpiapp.io.image_names import ImageNames, find_base, split_names
-from mpiapp.io.labels import LEGACY_SHIFTS, PARTICLE_COLUMNS, Kind
+from mpiapp.io.labels import LEGACY_SHIFTS
 from mpiapp.io.legacy import from_legacy, to_legacy
 from mpiapp.io.mrc_header import read_header
 from mpiapp.io.optics import OpticsGroup, read_optics, renumber_groups
+from mpiapp.io.particle_arrays import particle_arrays, scale_groups
 from mpiapp.io.star import parse_star, write_star
 from mpiapp.io.star_parser import Block, StarFile
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["OpticsGroup", "ParticleTable", "read_particles", "write_particles"]
 
 Floats = npt.NDArray[np.float64]
-_JOB_PREFIX = re.compile(r"^.*?\bjob\d{3,}/")
 
 
 @dataclass(eq=False)
@@ -115,8 +114,8 @@ def read_particles(path: Path | str, root: Path | str | None = None) -> Particle
     optics_frame, more = _complete_boxes(optics_frame, path, optics_index, stack_paths, names)
     optics, optics_notices = read_optics(optics_frame, path)
     table = Columns(frame, path, name)
-    arrays, filled = _particle_arrays(table)
-    group_index, group_names = _groups(table, names)
+    arrays, filled = particle_arrays(table)
+    group_index, group_names = scale_groups(table, names)
     return ParticleTable(
         path=path,
         optics=optics,
@@ -184,62 +183,6 @@ def _complete_boxes(
         except InputError as error:
             notices.append(f"{path}: the image size of optics group {group + 1} is unknown: {error}")
     return optics.assign(rlnImageSize=sizes), notices
-
-
-def _particle_arrays(table: Columns) -> tuple[dict[str, Any], list[str]]:
-    """Arrays of all columns of the label table, missing ones filled, and what was filled."""
-    values: dict[str, Any] = {}
-    for column in PARTICLE_COLUMNS:
-        if column.kind is Kind.INT:
-            values[column.field] = table.whole(column.label, int(column.default))
-        else:
-            values[column.field] = table.numbers(column.label, column.default)
-    notices = _fill_from_others(table, values)
-    values["origin_A"] = np.stack([values.pop("origin_x_A"), values.pop("origin_y_A")], axis=1)
-    values["half"] = _small(table, "rlnRandomSubset", values["half"], np.int8)
-    values["class_number"] = _small(table, "rlnClassNumber", values["class_number"], np.int32)
-    return values, notices
-
-
-def _fill_from_others(table: Columns, values: dict[str, Any]) -> list[str]:
-    """Angles from their priors, second defocus from the first, where only these are there."""
-    notices = []
-    for label, prior, name in (
-        ("rlnAngleTilt", "rlnAngleTiltPrior", "tilt_deg"),
-        ("rlnAnglePsi", "rlnAnglePsiPrior", "psi_deg"),
-        ("rlnDefocusV", "rlnDefocusU", "defocus_v_A"),
-    ):
-        if not table.has(label) and table.has(prior):
-            values[name] = table.numbers(prior)
-            notices.append(f"{table.path}: no column {label}; the values of {prior} are taken.")
-    return notices
-
-
-def _small(table: Columns, label: str, values: npt.NDArray[np.int64], dtype: type) -> npt.NDArray[Any]:
-    info = np.iinfo(dtype)
-    wrong = np.flatnonzero((values < info.min) | (values > info.max))
-    if wrong.size:
-        raise InputError(
-            f"{table.where(int(wrong[0]))}, column {label}: {values[wrong[0]]} is too large; correct it."
-        )
-    return values.astype(dtype)
-
-
-def _groups(table: Columns, names: ImageNames) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """Groups of the scale correction: rlnGroupName, else micrograph without job prefix, else stack."""
-    import pandas as pd
-
-    if not table.has("rlnGroupName") and not table.has("rlnMicrographName"):
-        return names.stack_index.copy(), [_JOB_PREFIX.sub("", stack) for stack in names.stacks]
-    by_name = table.has("rlnGroupName")
-    labels = table.text("rlnGroupName" if by_name else "rlnMicrographName")
-    codes, found = pd.factorize(np.array(labels, dtype=object))
-    if by_name:
-        return codes.astype(np.int32), [str(name) for name in found]
-    # One micrograph may stand under several jobs: the names without the jobs are joined once more.
-    bare = np.array([_JOB_PREFIX.sub("", str(name)) for name in found], dtype=object)
-    joined, found = pd.factorize(bare)
-    return joined[codes].astype(np.int32), [str(name) for name in found]
 
 
 def write_particles(

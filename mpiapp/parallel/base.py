@@ -164,5 +164,11 @@ class Team(Protocol):
     def leave(self, timeout_s: float) -> bool:
         """Announce the end of this process' work and wait for the others to do so: False when they don't."""
 
+    def claim_report(self, patience_s: float) -> bool:
+        """Whether this process, which failed, is the one to print its fault (not collective).
+
+        Of processes that fail within `patience_s` of one another the lowest rank is chosen.
+        """
+
     def abort(self, code: int) -> None:
         """End all processes at once with an exit code (not collective)."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 # All ranks stop together, but the leader may first finish writing a checkpoint.
 _STOP_TIMEOUT_S = 900.0
 _EXIT_TIMEOUT_S = 3.0
+# Ranks often fail alike (no GPU, a bad file): those that do so within this time print one message.
+_ALIKE_S = 0.3
+# Launchers throw away output that they have not passed on when a rank aborts.
+_OUTPUT_S = 0.7
 
 
 class FailedElsewhere(ParallelError):
@@ -88,12 +92,11 @@ def end_run(team: Team, fault: BaseException) -> NoReturn:
         if team.is_leader and isinstance(fault, StopRequested):
             sys.stderr.write(f"mpiapp: {fault}\n")
         raise fault if isinstance(fault, SystemExit) else SystemExit(code) from fault
-    if isinstance(fault, FailedElsewhere):
-        time.sleep(_EXIT_TIMEOUT_S)
+    if isinstance(fault, FailedElsewhere) or not team.claim_report(_ALIKE_S):
+        time.sleep(_EXIT_TIMEOUT_S)  # the rank that prints ends this one
     else:
-        # Ranks often fail alike: the first to print ends the others before they do.
-        time.sleep(min(0.25 * team.rank, 3.0))
         report(fault, team.rank, team.host)
+        time.sleep(_OUTPUT_S)
     team.abort(code)
     os._exit(code)
 
@@ -108,9 +111,12 @@ def end_before_start(fault: BaseException, launch: Launch) -> NoReturn:
     if isinstance(fault, LaunchMismatch):
         if rank == 0:
             report(fault, rank, os.uname().nodename)
+        # some launchers end all at the first exit: let rank 0 speak
+        time.sleep(_OUTPUT_S if rank == 0 else 2 * _OUTPUT_S)
         raise SystemExit(exit_code(fault)) from fault
-    time.sleep(min(0.25 * rank, 3.0))
+    time.sleep(min(2 * _OUTPUT_S * rank, 3.0))
     report(fault, rank, os.uname().nodename)
+    time.sleep(_OUTPUT_S)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
     os._exit(exit_code(fault))

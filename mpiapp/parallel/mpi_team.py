@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .base import Array
 
 
+_FAILED_TAG = 9
+
+
 class MpiTeam:
     """The processes of one communicator. Methods as in :class:`mpiapp.parallel.base.Team`.
 
@@ -165,6 +168,23 @@ class MpiTeam:
 
     def leave(self, timeout_s: float) -> bool:
         return pieces.meet(self._exit, timeout_s)
+
+    def claim_report(self, patience_s: float) -> bool:
+        status = MPI.Status()
+
+        def told(below: int) -> bool:
+            while self._exit.Iprobe(source=MPI.ANY_SOURCE, tag=_FAILED_TAG, status=status):
+                self._exit.Recv([None, MPI.BYTE], source=status.source, tag=_FAILED_TAG)
+                if status.source < below:
+                    return True
+            return False
+
+        if told(self.size):
+            return False
+        for rank in range(self.size):
+            if rank != self.rank:
+                self._exit.Isend([None, MPI.BYTE], dest=rank, tag=_FAILED_TAG).Free()
+        return not pieces.wait_until(lambda: told(self.rank), patience_s)
 
     def abort(self, code: int) -> None:
         # of the world, not of a duplicate: only then does MPICH's mpiexec end with this code every time

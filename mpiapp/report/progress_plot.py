@@ -32,9 +32,9 @@ _PANELS = (
     _Panel(
         "Angles (°)",
         (
-            ("angular_step_deg", "sampling step"),
+            ("step_deg", "sampling step"),
             ("accuracy_rot_deg", "expected accuracy"),
-            ("change_rot_deg", "change of the particles"),
+            ("change_angle_deg", "change of the particles"),
         ),
         "log",
     ),
@@ -48,8 +48,12 @@ _PANELS = (
         "log",
     ),
     _Panel("Image size in use (px)", (("current_size", "current size"),)),
-    _Panel("Average Pmax", (("pmax", "largest weight of a particle"),), "fraction"),
-    _Panel("Time of the iteration (s)", (("seconds", "wall time"),), "bar"),
+    _Panel("Average Pmax", (("average_pmax", "largest weight of a particle"),), "fraction"),
+    _Panel(
+        "Time of the iteration (s)",
+        (("expectation_s", "expectation"), ("maximization_s", "maximization")),
+        "bar",
+    ),
 )
 KNOWN_COLUMNS = ("iteration", *(name for panel in _PANELS for name, _ in panel.columns))
 _UNKNOWN = 900.0  # RELION writes 999 for what is not known yet
@@ -84,13 +88,15 @@ def _draw_panel(axes: Axes, panel: _Panel, columns: Mapping[str, NDArray]) -> No
     from matplotlib.ticker import MaxNLocator
 
     iteration = columns["iteration"].astype(np.float64)
+    below = np.zeros(len(iteration))  # bars stand on each other
     shown = [(name, label) for name, label in panel.columns if name in columns]
     for (name, label), colour in zip(shown, COLOURS, strict=False):
         values = np.array(columns[name], dtype=np.float64)
         if panel.scale != "bar" and name != "current_size":
             values[values > _UNKNOWN] = np.nan
         if panel.scale == "bar":
-            axes.bar(iteration, values, width=0.7, color=colour, label=label)
+            axes.bar(iteration, values, width=0.7, bottom=below, color=colour, label=label)
+            below = below + np.nan_to_num(values)
         else:
             axes.plot(iteration, values, "o-", color=colour, label=label, mec="white", mew=0.7)
     axes.set_title(panel.title)
@@ -99,7 +105,7 @@ def _draw_panel(axes: Axes, panel: _Panel, columns: Mapping[str, NDArray]) -> No
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(axis="y")
     _scale(axes, panel.scale)
-    if len(shown) > 1:
+    if len(panel.columns) > 1:
         axes.legend(handlelength=1.4)
 
 

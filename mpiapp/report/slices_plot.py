@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 # Array axis to look along, name of the direction, names of the picture's horizontal and vertical directions.
 _VIEWS = ((0, "z", "x", "y"), (1, "y", "x", "z"), (2, "x", "y", "z"))
-_LEVELS = (-0.30, -0.15, 0.0, 0.15, 0.30)  # of the particle's diameter, from the centre of the box
+_LEVELS = (-0.25, -0.125, 0.0, 0.125, 0.25)  # of the particle's diameter, from the centre of the box
 
 
 def plot_slices(
