@@ -42,6 +42,7 @@ class Optics(NamedTuple):
     score_weight: F32  # (n_group, n_pix) J / sigma2, 0 at the origin
     map_weight: F32  # (n_group, n_pix) J / sigma2 with the origin
     gamma_even: F32  # (n_group, n_psi, n_pix) phase of even aberrations, or (1, 1, 0)
+    geometry: I32  # (n_group,) groups with the same turn and cycles share a row of Phases
 
 
 class Turns(NamedTuple):
@@ -50,6 +51,17 @@ class Turns(NamedTuple):
     cosine: F32  # (n_psi,)
     sine: F32
     shift_A: F32  # (n_trans, 2)
+
+
+class Phases(NamedTuple):
+    """Phases of shifts at every in-plane angle, shared by all images: products instead of sines.
+
+    A fine shift is its coarse parent plus an offset of the child, so its phase is a product of two. Both are
+    empty (n_pix = 0) when they would not fit in memory; phases are then computed for each image.
+    """
+
+    parent: F32  # (n_geometry, n_psi, n_trans, 2, n_pix)
+    child: F32  # (n_geometry, n_psi, n_children, 2, n_pix); one child without offset in the coarse pass
 
 
 class Scratch(NamedTuple):

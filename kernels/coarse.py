@@ -10,7 +10,7 @@ import numpy as np
 
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.rows import base_row, shifted
-from mpiapp.kernels.select import CUTOFF, significance_threshold
+from mpiapp.kernels.select import CUTOFF, significance_threshold, sum_of_weights
 
 _HALF = np.float32(0.5)
 _TINY = np.float32(1e-30)
@@ -62,7 +62,7 @@ def _longer(array, size):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def global_search(  # type: ignore[no-untyped-def]
-    images, optics, pixels, turns, table, table_power, log_direction, log_shift, correlate, fraction, maximum, scratch
+    images, optics, pixels, turns, phases, table, table_power, log_direction, log_shift, correlate, fraction, maximum, scratch
 ):
     """Score all directions, in-plane angles and shifts of every image and keep the significant ones.
 
@@ -89,6 +89,7 @@ def global_search(  # type: ignore[no-untyped-def]
     imaginary = np.empty((n_psi * n_trans, n_pix), np.float32)
     powers = np.empty((n_psi, n_pix), np.float32)
     row = np.empty((2, n_pix), np.float32)
+    row_best = np.empty(n_psi * n_trans, np.float32)
     n_img = images.group.size
     offsets = np.zeros(n_img + 1, np.int64)
     states = np.empty((1024, 3), np.int32)
@@ -103,7 +104,7 @@ def global_search(  # type: ignore[no-untyped-def]
             base_row(images, optics, pixels, i, j, c, s, scratch, row, powers[j])
             for t in range(n_trans):
                 r = j * n_trans + t
-                shifted(row, images, optics, pixels, i, c, s, turns.shift_A[t], real[r], imaginary[r])
+                shifted(row, images, optics, pixels, phases, i, j, turns, t, real[r], imaginary[r])
         even = np.dot(real, table[0].T)
         odd = np.dot(imaginary, table[1].T)
         power = np.dot(powers, table_power.T)
@@ -111,15 +112,24 @@ def global_search(  # type: ignore[no-untyped-def]
         for r in range(n_psi * n_trans):
             j = r // n_trans
             if correlate:
-                top = _combine_correlation(even[r], odd[r], power[j])
+                row_best[r] = _combine_correlation(even[r], odd[r], power[j])
             else:
-                top = _combine(even[r], odd[r], power[j], log_direction, log_shift[i, r - j * n_trans])
-            best = max(best, top)
-        limit = best if correlate else best - CUTOFF
+                row_best[r] = _combine(even[r], odd[r], power[j], log_direction, log_shift[i, r - j * n_trans])
+            best = max(best, row_best[r])
+        limit = best
+        if not correlate:
+            total = 0.0
+            for r in range(n_psi * n_trans):
+                if row_best[r] > best - CUTOFF:
+                    total += sum_of_weights(even[r], best) + sum_of_weights(odd[r], best)
+            # all states below this limit together weigh less than what is left out anyway
+            limit = best + np.float32(np.log((1.0 - fraction) * total / (2 * even.size)))
         m = 0
         for half in range(2):
             scores = even if half == 0 else odd
             for r in range(n_psi * n_trans):
+                if row_best[r] < limit:
+                    continue
                 j = r // n_trans
                 for d in range(n_dir):
                     if scores[r, d] >= limit:
@@ -169,7 +179,7 @@ def _window(center, psi, cutoff):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def local_search(  # type: ignore[no-untyped-def]
-    images, optics, pixels, turns, psi_deg, table, row_of, near_offsets, near_direction, near_log_prior, near_psi,
+    images, optics, pixels, turns, phases, psi_deg, table, row_of, near_offsets, near_direction, near_log_prior, near_psi,
     sigma_deg, cutoff_deg, log_shift, correlate, fraction, maximum, scratch,
 ):
     """Score the neighbourhood of each image's own orientation and keep the significant states.
@@ -227,7 +237,7 @@ def local_search(  # type: ignore[no-untyped-def]
                     s = turns.sine[j]
                     base_row(images, optics, pixels, i, j, c, s, scratch, row, power)
                     for t in range(n_trans):
-                        shifted(row, images, optics, pixels, i, c, s, turns.shift_A[t], rows[t, 0], rows[t, 1])
+                        shifted(row, images, optics, pixels, phases, i, j, turns, t, rows[t, 0], rows[t, 1])
                 run = slices[first:d]
                 scores = np.dot(rows.reshape(n_trans, 2 * n_pix), run.T)
                 if m + scores.size > values.size:

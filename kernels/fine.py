@@ -137,7 +137,7 @@ def _enough(array, size):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def fine_pass(  # type: ignore[no-untyped-def]
-    images, optics, pixels, turns, family, offsets, states, n_dir, table, row_of, matrices,
+    images, optics, pixels, turns, phases, family, offsets, states, n_dir, table, row_of, matrices,
     priors, log_shift, shift_square, correlate, fraction, slots, scratch, n_shell,
 ):
     """Posterior over the children of the significant states, and its weighted sums.
@@ -216,7 +216,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
                 s = turns.sine[j]
                 base_row(images, optics, pixels, i, j, c, s, scratch, bases[b], powers[b])
                 rows = _family_shifts(
-                    bases[b], images, optics, pixels, i, c, s, turns.shift_A, shift_names, n_t, family.shifts
+                    bases[b], images, optics, pixels, phases, i, j, turns, shift_names, n_t, family.shifts
                 )
                 scores = np.dot(rows, slices.T)
                 h = np.empty(slices.shape[0], np.float32)
@@ -306,7 +306,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
                             break
                 _accumulate(
                     i, chosen[:n_acc], chosen_weight[:n_acc], bases[b], powers[b], back, map_power, images, optics,
-                    pixels, c, s, turns.shift_A, table, matrices, slots, cross_pixel, power_pixel,
+                    pixels, phases, j, turns, table, matrices, slots, cross_pixel, power_pixel,
                 )
             k = end
         for p in range(n_pix):
@@ -328,20 +328,20 @@ def _family_slices(table, row_of, names, count, children, n_pix):  # type: ignor
 
 
 @numba.njit(**JIT)
-def _family_shifts(base, images, optics, pixels, i, c, s, shift_A, names, count, children):  # type: ignore[no-untyped-def]
+def _family_shifts(base, images, optics, pixels, phases, i, psi, turns, names, count, children):  # type: ignore[no-untyped-def]
     """The base row shifted by the children of several coarse shifts, as rows of a matrix."""
     n_pix = pixels.qx.size
     rows = np.empty((count * children, 2, n_pix), np.float32)
     for t in range(count):
         for e in range(children):
             r = t * children + e
-            shifted(base, images, optics, pixels, i, c, s, shift_A[names[t] * children + e], rows[r, 0], rows[r, 1])
+            shifted(base, images, optics, pixels, phases, i, psi, turns, names[t] * children + e, rows[r, 0], rows[r, 1])
     return rows.reshape(count * children, 2 * n_pix)
 
 
 @numba.njit(**JIT)
 def _accumulate(  # type: ignore[no-untyped-def]
-    i, chosen, weight, base, power, back, map_power, images, optics, pixels, c, s, shift_A, table, matrices, slots,
+    i, chosen, weight, base, power, back, map_power, images, optics, pixels, phases, psi, turns, table, matrices, slots,
     cross_pixel, power_pixel,
 ):
     """Weighted sums of one image at one in-plane angle: small products over shifts, then rows by direction."""
@@ -381,10 +381,10 @@ def _accumulate(  # type: ignore[no-untyped-def]
         total[row_at[k]] += weight[k]
     rows = np.empty((n_t, 2, n_pix), np.float32)
     for t in range(n_t):
-        shifted(base, images, optics, pixels, i, c, s, shift_A[shift[t]], rows[t, 0], rows[t, 1])
+        shifted(base, images, optics, pixels, phases, i, psi, turns, shift[t], rows[t, 0], rows[t, 1])
     product = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
     for t in range(n_t):
-        shifted(back, images, optics, pixels, i, c, s, shift_A[shift[t]], rows[t, 0], rows[t, 1])
+        shifted(back, images, optics, pixels, phases, i, psi, turns, shift[t], rows[t, 0], rows[t, 1])
     mean = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
     for d in range(n_d):
         reference = table[table_row[d]].reshape(2 * n_pix)

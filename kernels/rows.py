@@ -73,10 +73,25 @@ def base_row(images, optics, pixels, i, psi, cosine, sine, scratch, row, power):
     )
 
 
+@numba.njit(**KERNEL)
+def _multiply(row_re, row_im, phase_re, phase_im, out_re, out_im):  # type: ignore[no-untyped-def]
+    for p in range(row_re.size):
+        out_re[p] = row_re[p] * phase_re[p] - row_im[p] * phase_im[p]
+        out_im[p] = row_re[p] * phase_im[p] + row_im[p] * phase_re[p]
+
+
+@numba.njit(**KERNEL)
+def _multiply_twice(row_re, row_im, a_re, a_im, b_re, b_im, out_re, out_im):  # type: ignore[no-untyped-def]
+    for p in range(row_re.size):
+        re = a_re[p] * b_re[p] - a_im[p] * b_im[p]
+        im = a_re[p] * b_im[p] + a_im[p] * b_re[p]
+        out_re[p] = row_re[p] * re - row_im[p] * im
+        out_im[p] = row_re[p] * im + row_im[p] * re
+
+
 @numba.njit(**JIT)
-def shifted(row, images, optics, pixels, i, cosine, sine, shift_A, out_re, out_im):  # type: ignore[no-untyped-def]
+def shift_directly(row, optics, pixels, g, cosine, sine, shift_A, out_re, out_im):  # type: ignore[no-untyped-def]
     """A row shifted by a translation in A: the phase at k = G q is that of G^T t at q."""
-    g = images.group[i]
     m = optics.turn[g]
     x = shift_A[0] * optics.cycles[g]
     y = shift_A[1] * optics.cycles[g]
@@ -85,3 +100,30 @@ def shifted(row, images, optics, pixels, i, cosine, sine, shift_A, out_re, out_i
     tx = cosine * mx - sine * my
     ty = sine * mx + cosine * my
     shift_row(row[0], row[1], pixels.qx, pixels.qy, tx, ty, out_re, out_im)
+
+
+@numba.njit(**JIT)
+def shifted(row, images, optics, pixels, phases, i, psi, turns, shift, out_re, out_im):  # type: ignore[no-untyped-def]
+    """Row of image i at in-plane angle ``psi`` shifted by translation number ``shift`` of ``turns``."""
+    g = images.group[i]
+    if phases.parent.shape[4] == 0:
+        shift_directly(row, optics, pixels, g, turns.cosine[psi], turns.sine[psi], turns.shift_A[shift], out_re, out_im)
+        return
+    n_child = phases.child.shape[2]
+    e = optics.geometry[g]
+    parent = phases.parent[e, psi, shift // n_child]
+    if n_child == 1:
+        _multiply(row[0], row[1], parent[0], parent[1], out_re, out_im)
+    else:
+        child = phases.child[e, psi, shift % n_child]
+        _multiply_twice(row[0], row[1], parent[0], parent[1], child[0], child[1], out_re, out_im)
+
+
+@numba.njit(**JIT)
+def fill_phases(optics, pixels, group, cosine, sine, shift_A, out):  # type: ignore[no-untyped-def]
+    """Phases of some shifts at every in-plane angle for the geometry of one optics group: (n_psi, n_shift, 2, n_pix)."""
+    one = np.zeros((2, pixels.qx.size), np.float32)
+    one[0] = _ONE
+    for j in range(cosine.size):
+        for t in range(shift_A.shape[0]):
+            shift_directly(one, optics, pixels, group, cosine[j], sine[j], shift_A[t], out[j, t, 0], out[j, t, 1])

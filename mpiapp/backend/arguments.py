@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
-from mpiapp.kernels.arguments import Optics, Pixels, Turns
+from mpiapp.kernels.arguments import Optics, Phases, Pixels, Turns
+from mpiapp.kernels.rows import fill_phases
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.pixels import pixel_list
 from mpiapp.model.search import Search
@@ -51,7 +52,38 @@ def make_optics(
         np.stack(score).astype(np.float32),
         np.stack(back).astype(np.float32),
         _gamma_even(setup, pixels, psi_deg),
+        _geometries(setup),
     )
+
+
+def _geometries(setup: ImagingSetup) -> NDArray[np.int32]:
+    """Number of the distinct geometry of each optics group."""
+    keys = [(*np.round(g.turn, 7).ravel(), round(g.pixel_size_A * g.box, 4)) for g in setup.optics]
+    first = {key: None for key in keys}
+    return np.array([list(first).index(key) for key in keys], np.int32)
+
+
+def make_phases(
+    optics: Optics, pixels: Pixels, turns: Turns, parents_A: NDArray[np.float64], offsets_A: NDArray[np.float64], limit: int
+) -> Phases:
+    """Phases of all shifts at all in-plane angles, or empty ones when they would take more than ``limit`` bytes.
+
+    Parameters
+    ----------
+    parents_A : (n_trans, 2);  offsets_A : (n_children, 2), added to every parent.
+    """
+    n_geometry = int(optics.geometry.max()) + 1
+    per_shift = 8 * n_geometry * turns.cosine.size * pixels.qx.size
+    if per_shift * (len(parents_A) + len(offsets_A)) > limit:
+        return Phases(np.zeros((1, 1, 1, 2, 0), np.float32), np.zeros((1, 1, 1, 2, 0), np.float32))
+    tables = []
+    for shifts in (parents_A, offsets_A):
+        out = np.empty((n_geometry, turns.cosine.size, len(shifts), 2, pixels.qx.size), np.float32)
+        for e in range(n_geometry):
+            group = int(np.flatnonzero(optics.geometry == e)[0])
+            fill_phases(optics, pixels, group, turns.cosine, turns.sine, np.ascontiguousarray(shifts, np.float32), out[e])
+        tables.append(out)
+    return Phases(*tables)
 
 
 def _gamma_even(setup: ImagingSetup, pixels: Pixels, psi_deg: NDArray[np.float64]) -> F32:

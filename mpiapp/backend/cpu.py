@@ -15,6 +15,7 @@ from mpiapp.backend.arguments import (
     log_direction_prior,
     log_shift_prior,
     make_optics,
+    make_phases,
     make_pixels,
     make_turns,
 )
@@ -37,6 +38,7 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 BATCH = 32
 SLOT_BYTES = 24 << 20
+PHASE_BYTES = 128 << 20
 # A table of all slices pays when it has at most this many directions for every particle
 TABLE_DIRECTIONS_PER_PARTICLE = 8
 
@@ -175,6 +177,14 @@ class _Task:
         self.fine_turns = make_turns(search.fine_psi_deg, search.fine_shifts_A)
         self.coarse_optics = make_optics(setup, model, self.coarse_pixels, psi, correlate)
         self.fine_optics = make_optics(setup, model, self.fine_pixels, search.fine_psi_deg, correlate)
+        none = np.zeros((1, 2))
+        self.coarse_phases = make_phases(
+            self.coarse_optics, self.coarse_pixels, self.coarse_turns, search.coarse_shifts_A, none, PHASE_BYTES
+        )
+        offsets = search.fine_shifts_A[: search.children] - search.coarse_shifts_A[0]
+        self.fine_phases = make_phases(
+            self.fine_optics, self.fine_pixels, self.fine_turns, search.coarse_shifts_A, offsets, PHASE_BYTES
+        )
         self.log_direction = log_direction_prior(model.direction_prior)
         self.family = Family(search.children, 2**search.oversampling, search.children)
         self.fine_matrices = np.ascontiguousarray(search.fine_matrices, np.float32)
@@ -244,7 +254,7 @@ class _Task:
         offsets, states, priors = self._coarse(lane, batch, log_shift, near, rows)
         table, row_of, matrices = self._fine_slices(states)
         posterior = fine_pass(
-            batch.images, self.fine_optics, self.fine_pixels, self.fine_turns, self.family, offsets, states,
+            batch.images, self.fine_optics, self.fine_pixels, self.fine_turns, self.fine_phases, self.family, offsets, states,
             self.search.n_directions, table, row_of, matrices, priors, log_shift, shift_square,
             self.search.correlate, self.search.fraction, lane.slots, lane.fine, self.search.r_max + 1,
         )
@@ -264,7 +274,7 @@ class _Task:
         s = self.search
         if near is None:
             found = global_search(
-                batch.images, self.coarse_optics, self.coarse_pixels, self.coarse_turns, self.global_table,
+                batch.images, self.coarse_optics, self.coarse_pixels, self.coarse_turns, self.coarse_phases, self.global_table,
                 self.global_power, self.log_direction, log_shift, s.correlate, s.fraction, s.max_significant,
                 lane.coarse,
             )
@@ -274,7 +284,7 @@ class _Task:
             table, row_of = self._coarse_slices(part.direction)
             cutoff = max(3 * s.sigma_deg, 0.501 * s.grid.psi_step_deg)
             found = local_search(
-                batch.images, self.coarse_optics, self.coarse_pixels, self.coarse_turns, self.coarse_psi_deg,
+                batch.images, self.coarse_optics, self.coarse_pixels, self.coarse_turns, self.coarse_phases, self.coarse_psi_deg,
                 table, row_of, part.offsets, part.direction, part.log_prior, part.psi_center_deg,
                 np.float32(s.sigma_deg), np.float32(cutoff), log_shift, s.correlate, s.fraction,
                 s.max_significant, lane.coarse,

@@ -3,8 +3,8 @@
 Residues lie on right-handed alpha helices (1.5 A rise, 100 degrees a residue), helices about 10 A apart on a
 distorted hexagonal lattice inside spherical domains of different sizes, and domains are placed at random. The
 map therefore has the features one looks for: handedness, domains at 20 A, rods below 9 A, and the density of
-a protein (about 130 cubic angstroms a residue). A point group is made by copying the molecule with the group's
-rotations.
+a protein (about 130 cubic angstroms a residue). A point group is made by copying the molecule with the
+group's rotations.
 """
 
 from __future__ import annotations

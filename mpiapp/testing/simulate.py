@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.config.simulate import SimulateConfig
+from mpiapp.errors import InputError
 from mpiapp.testing.draws import ParticleTruth, draw_particles
 from mpiapp.testing.images import ImageSimulator
 from mpiapp.testing.maps import low_pass
@@ -92,8 +93,7 @@ def simulate(
     objects = prepare_objects(config.validate(), log)
     config = objects.config
     groups = optics or optics_groups(config)
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _made(Path(config.output))
     simulator = ImageSimulator(objects, groups)
     truth = draw_particles(config, np.arange(config.n_particles))
     names, scale = _write_stacks(folder, simulator, truth)
@@ -115,6 +115,14 @@ def simulate(
     (folder / "simulation.json").write_text(json.dumps(record, indent=1) + "\n")
     log(f"{len(truth)} particles of {config.diameter_A:.0f} A in {folder}/")
     return dataset
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise InputError(f"--o {folder}: can not be made ({fault.strerror}); give another folder") from fault
+    return folder
 
 
 def _write_stacks(folder: Path, simulator: ImageSimulator, truth: ParticleTruth) -> tuple[list[str], float]:

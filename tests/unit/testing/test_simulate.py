@@ -173,6 +173,12 @@ def test_impossible_options_are_named(changes, message):
     assert message in str(caught.value)
 
 
+def test_folder_that_can_not_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--o .*file/below: can not be made"):
+        simulate(small(output=str(tmp_path / "file" / "below")))
+
+
 def test_map_with_bad_values_is_named(tmp_path):
     volume = np.zeros((16, 16, 16), np.float32)
     write_map(tmp_path / "nan.mrc", volume, 3.0)
