@@ -50,6 +50,7 @@ class HalfModel:
     average_norm: float
     direction_prior: F64  # (n_dir,)
     sigma_offset_A: float
+    frame: F64  # (3, 3) rotation of the reference: a direction D is read at D @ frame
 
 
 class Backend(Protocol):

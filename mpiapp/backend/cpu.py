@@ -216,7 +216,7 @@ class _Task:
     def slices(self, matrices: NDArray[np.floating], pixels: object) -> F32:
         """Slices of the half's reference on all threads."""
         return self.backend.slices(
-            self.volume, self.radius, float(self.padding), matrices, pixels.qx, pixels.qy  # type: ignore[attr-defined]
+            self.volume, self.radius, float(self.padding), matrices @ self.model.frame, pixels.qx, pixels.qy  # type: ignore[attr-defined]
         )
 
     def _lane(self) -> Lane:
@@ -317,9 +317,12 @@ class _Task:
         """Slices on the calling thread."""
         out = np.empty((len(matrices), 2, pixels.qx.size), np.float32)  # type: ignore[attr-defined]
         slice_directions(
-            self.volume, self.radius, self.padding, np.ascontiguousarray(matrices), pixels.qx, pixels.qy, out  # type: ignore[attr-defined]
+            self.volume, self.radius, self.padding, self._framed(matrices), pixels.qx, pixels.qy, out  # type: ignore[attr-defined]
         )
         return out
+
+    def _framed(self, matrices: F32) -> F32:
+        return np.ascontiguousarray(matrices @ self.model.frame, np.float32)
 
     def total(self) -> WeightedSums:
         """Sums of all lanes, grids included, in float64."""

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="box of 4 A pixels; the particle fills 3/4 [%(default)s]",
     )
     parser.add_argument("--sym", default="C1", metavar="GROUP", help="point group [%(default)s]")
-    parser.add_argument("--snr", type=float, default=0.2, metavar="X", help="signal to noise [%(default)s]")
+    parser.add_argument("--snr", type=float, default=0.4, metavar="X", help="signal to noise [%(default)s]")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another protein each [%(default)s]")
     parser.add_argument("--j", type=int, default=0, metavar="N", help="threads of each process; 0: all cores")
 

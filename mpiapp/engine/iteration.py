@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, HalfModel, ImagingSetup, ReadImages
+from mpiapp.engine.frame import Drift
 from mpiapp.engine.maximization import (
     join_radius,
     low_resolution_part,
@@ -23,7 +24,7 @@ from mpiapp.engine.schedule import Policy, coarse_radius
 from mpiapp.engine.state import HalfState, Schedule
 from mpiapp.model.fsc import fsc_of_half_grids, solvent_corrected_fsc
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.projection import transform_reference
+from mpiapp.model.projection import transform_reference, translate
 from mpiapp.model.reconstruct import Spectra, downsampled_average, hermitian_sum, spectra_from_fsc
 from mpiapp.model.sampling import direction_grid
 from mpiapp.model.search import Search
@@ -101,6 +102,7 @@ class Iteration:
         halves: list[HalfState],
         maps: list[F32 | None],
         shares: dict[int, Share],
+        drifts: list[Drift],
         read: ReadImages,
         step: Callable[[int], bool],
     ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
@@ -110,7 +112,7 @@ class Iteration:
             share = shares[h]
             reference = maps[h]
             assert reference is not None
-            model = self._half_model(halves[h], reference, search)
+            model = self._half_model(halves[h], reference, search, drifts[h])
             sums[h], poses, bad[h] = self.backend.expectation(
                 self.setup, model, search, share.data, share.poses, read, step
             )
@@ -118,8 +120,10 @@ class Iteration:
             share.poses = poses
         return sums, bad
 
-    def _half_model(self, half: HalfState, reference: F32, search: Search) -> HalfModel:
-        transform = transform_reference(reference, search.r_max, self.setup.padding, workers=self.options.workers)
+    def _half_model(self, half: HalfState, reference: F32, search: Search, drift: Drift) -> HalfModel:
+        setup = self.setup
+        transform = transform_reference(reference, search.r_max, setup.padding, workers=self.options.workers)
+        transform = translate(transform, drift.shift_A / setup.pixel_size_A, setup.box, setup.padding)
         return HalfModel(
             transform,
             half.sigma2,
@@ -128,6 +132,7 @@ class Iteration:
             half.average_norm,
             half.direction_prior,
             half.sigma_offset_A,
+            drift.rotation,
         )
 
     def maximization(

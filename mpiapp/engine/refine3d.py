@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.accuracy import expected_accuracies
+from mpiapp.engine.frame import Drift, estimate_drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import (
     HALVES,
@@ -111,7 +112,9 @@ class Refinement:
     def _next(self) -> None:
         if self.team.is_leader:
             self._decide()
-        self.schedule = self.team.bcast(self.schedule)
+        self.schedule, drifts = self.team.bcast((self.schedule, self._drifts()))
+        for h, share in self.shares.items():
+            share.poses = undo(share.poses, drifts[h])
         self._share_parameters()
         s = self.schedule
         correlate = self.config.firstiter_cc and s.iteration == 1
@@ -126,7 +129,7 @@ class Refinement:
                 progress.advance(n)
                 return self.stop.raised
 
-            sums, bad = self.iteration.expectation(search, self.halves, self.maps, self.shares, self.read, step)
+            sums, bad = self.iteration.expectation(search, self.halves, self.maps, self.shares, drifts, self.read, step)
         if self.team.any(self.stop.raised):
             raise StopRequested(self._stop_message())
         old = self._gather_poses(bad)
@@ -159,6 +162,23 @@ class Refinement:
             if update_sampling(self.policy, s):
                 n = direction_grid(s.healpix_order, self.config.sym).rot_deg.size
                 self.halves = [uniform_prior(half, n) for half in self.halves]
+
+    def _drifts(self) -> list[Drift]:
+        """How far each half has wandered from the starting reference; the leader's poses are put back."""
+        if not self.team.is_leader or self.schedule.iteration < 3:
+            return [Drift.none() for _ in HALVES]
+        state = self._state()
+        drifts = []
+        for h in HALVES:
+            rows = np.flatnonzero(state.half == h + 1)
+            drift = estimate_drift(
+                self._leader_map(h), state.anchor, self.setup.pixel_size_A, 1 / state.anchor_frequency, self.setup.group
+            )
+            state.poses.put(rows, undo(state.poses.take(rows), drift))
+            drifts.append(drift)
+        if max(d.angle_deg for d in drifts) > 0:
+            log.emit([" Drift of the frame, put back: " + ", ".join(f"{d.angle_deg:.2f} degrees" for d in drifts)])
+        return drifts
 
     def _estimate_accuracies(self) -> None:
         s, setup = self.schedule, self.setup
@@ -251,6 +271,9 @@ class Refinement:
             update_increment(s, result.fsc, s.current_size)
         self._update_resolution(correlate)
         self._update_changes(old, state.poses)
+        if s.iteration == 1:
+            state.anchor = np.mean([self._leader_map(h) for h in HALVES], axis=0, dtype=np.float32)
+            state.anchor_frequency = s.frequency
         state.halves, state.fsc, state.schedule = self.halves, result.fsc, s
         state.maps = [self._leader_map(h) for h in HALVES]
         now = time.monotonic()
@@ -278,7 +301,7 @@ class Refinement:
         b = euler_to_matrix(new.rot_deg, new.tilt_deg, new.psi_deg)
         angle = float(angular_distance_rows_deg(a, b, self.setup.group.operators).mean())
         offset = float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
-        update_changes(self.schedule, angle, offset)
+        update_changes(self.policy, self.schedule, angle, offset)
 
     def _record(self, state: RunState, expectation_s: float, maximization_s: float) -> None:
         s = self.schedule

@@ -63,9 +63,14 @@ def resolution_shell(data_vs_prior: F64, minres_map: int) -> int:
 
 
 def update_resolution(policy: Policy, s: Schedule, shell: int) -> None:
-    """Take over a resolution, counting iterations without gain."""
+    """Take over a resolution, counting iterations without gain.
+
+    RELION compares with the iteration before, so a resolution that swings between two shells counts as a gain every
+    other time; ours compares with the best so far.
+    """
     frequency = policy.frequency(shell)
-    if frequency <= s.frequency + 0.0001:
+    before = s.frequency if policy.relion_convergence else s.best_frequency
+    if frequency <= before + 0.0001:
         s.iterations_without_gain += 1
     else:
         s.iterations_without_gain = 0
@@ -81,11 +86,17 @@ def update_increment(s: Schedule, fsc: F64, current_size: int) -> None:
     s.high_fsc_at_limit = s.high_fsc_at_limit or bool(fsc[limit] > 0.2)
 
 
-def update_changes(s: Schedule, angle_deg: float, offset_A: float) -> None:
+# Poses count as settled when their change is not this much smaller than the smallest before. RELION has 1.03; the
+# random turn of the grid alone makes changes scatter by several per cent, so that costs iterations and gains nothing.
+SETTLED, SETTLED_RELION = 1.15, 1.03
+
+
+def update_changes(policy: Policy, s: Schedule, angle_deg: float, offset_A: float) -> None:
     """Compare the changes of poses with the smallest so far (refinement.md 6.1)."""
     s.change_angle_deg, s.change_offset_A = angle_deg, offset_A
-    calm_angle = angle_deg / s.step_deg < 0.40 or 1.03 * angle_deg >= s.smallest_angle_deg
-    calm_offset = offset_A / s.fine_offset_step_A < 0.40 or 1.03 * offset_A >= s.smallest_offset_A
+    factor = SETTLED_RELION if policy.relion_convergence else SETTLED
+    calm_angle = angle_deg / s.step_deg < 0.40 or factor * angle_deg >= s.smallest_angle_deg
+    calm_offset = offset_A / s.fine_offset_step_A < 0.40 or factor * offset_A >= s.smallest_offset_A
     s.iterations_without_changes = s.iterations_without_changes + 1 if calm_angle and calm_offset else 0
     s.smallest_angle_deg = min(s.smallest_angle_deg, angle_deg)
     s.smallest_offset_A = min(s.smallest_offset_A, offset_A)

@@ -96,6 +96,8 @@ class RunState:
     half: NDArray[np.int8]  # 1 or 2
     fsc: F64
     seed: int
+    anchor: NDArray[np.float32]  # mean map of the first iteration, whose frame is kept; empty before
+    anchor_frequency: float = 0.0  # its resolution in 1/A
     history: dict[str, list[float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +107,8 @@ class RunState:
             "halves": {str(h): s.arrays() for h, s in enumerate(self.halves)},
             "maps": {str(h): m for h, m in enumerate(self.maps)},
             "poses": {f.name: getattr(self.poses, f.name) for f in fields(self.poses)},
+            "anchor": self.anchor,
+            "anchor_frequency": self.anchor_frequency,
             "half": self.half,
             "fsc": self.fsc,
             "seed": self.seed,
@@ -123,5 +127,7 @@ class RunState:
             stored["half"],
             stored["fsc"],
             stored["seed"],
+            stored["anchor"],
+            stored["anchor_frequency"],
             {k: list(v) for k, v in stored["history"].items()},
         )

@@ -90,6 +90,15 @@ def transform_reference(
     return out
 
 
+def translate(transform: NDArray[np.complex64], shift_px: Real, box: int, padding: float) -> NDArray[np.complex64]:
+    """Padded transform of the map moved by a shift (x, y, z) in pixels."""
+    radius = transform.shape[2] - 1
+    unit = -2j * np.pi / padded_box(box, padding)
+    x, y, z = (np.exp(unit * centred(radius) * float(s)).astype(np.complex64) for s in shift_px)
+    moved: NDArray[np.complex64] = transform * z[:, None, None] * y[:, None] * x[radius:]
+    return moved
+
+
 def reference_spectrum(transform: Complex, padding: float, n_shells: int) -> NDArray[np.float64]:
     """Signal power per component and shell, mean |F|^2 / 2 (tau2 of refinement.md 2.2 step 6): (n_shells,)."""
     radius = transform.shape[2] - 1

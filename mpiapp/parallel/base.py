@@ -167,7 +167,8 @@ class Team(Protocol):
     def claim_report(self, patience_s: float) -> bool:
         """Whether this process, which failed, is the one to print its fault (not collective).
 
-        Of processes that fail within `patience_s` of one another the lowest rank is chosen.
+        One of the processes that fail within `patience_s` of one another is chosen. The run must be aborted
+        afterwards: messages may be left unread.
         """
 
     def abort(self, code: int) -> None:

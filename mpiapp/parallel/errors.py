@@ -92,13 +92,21 @@ def end_run(team: Team, fault: BaseException) -> NoReturn:
         if team.is_leader and isinstance(fault, StopRequested):
             sys.stderr.write(f"mpiapp: {fault}\n")
         raise fault if isinstance(fault, SystemExit) else SystemExit(code) from fault
-    if isinstance(fault, FailedElsewhere) or not team.claim_report(_ALIKE_S):
+    if isinstance(fault, FailedElsewhere) or not _is_mine_to_report(team):
         time.sleep(_EXIT_TIMEOUT_S)  # the rank that prints ends this one
     else:
         report(fault, team.rank, team.host)
         time.sleep(_OUTPUT_S)
     team.abort(code)
     os._exit(code)
+
+
+def _is_mine_to_report(team: Team) -> bool:
+    try:
+        return team.claim_report(_ALIKE_S)
+    except Exception:
+        # MPI itself may be what failed; a message printed twice is better than none
+        return True
 
 
 def end_before_start(fault: BaseException, launch: Launch) -> NoReturn:

@@ -137,11 +137,26 @@ def test_an_unknown_error_of_one_rank_shows_its_traceback(tmp_path: Path) -> Non
     assert "job.py" in ended.err
 
 
-def test_an_error_of_all_ranks_is_printed_once(tmp_path: Path) -> None:
-    ended = run(tmp_path, in_session('raise ConfigError("--sym X is unknown")'))
+@pytest.mark.parametrize("failing", [(0, 1, 2), (1, 2), (0, 2)])
+def test_ranks_that_fail_alike_print_one_message(tmp_path: Path, failing: tuple[int, ...]) -> None:
+    body = f"team.barrier()\nif team.rank in {failing}: raise ConfigError('no GPU')\nteam.barrier()"
+    ended = run(tmp_path, in_session(body))
     assert ended.code == ConfigError.exit_code
     (line,) = ended.messages
-    assert line.startswith("mpiapp: rank 0 on ")
+    assert line.startswith(tuple(f"mpiapp: rank {rank} on " for rank in failing))
+
+
+def test_a_rank_that_fails_while_another_reports_is_silent(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        in_session("""
+        team.barrier()
+        time.sleep(0.0 if team.rank == 2 else 0.6)
+        raise InputError(f"fault of {team.rank}")
+        """),
+    )
+    (line,) = ended.messages
+    assert line.endswith(": fault of 2")
 
 
 def test_a_fault_of_the_leader_told_to_all_is_printed_once(tmp_path: Path) -> None:

@@ -1,0 +1,363 @@
+"""A small simulated data set, its expectation step by the CPU backend, and the same by the float64 twins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mpiapp.backend import cpu
+from mpiapp.backend.base import HalfModel, ImagingSetup
+from mpiapp.kernels.fine import Posterior
+from mpiapp.model.aberrations import even_gamma, fold_beam_tilt, magnify, odd_phase
+from mpiapp.model.ctf import ctf, ctf_coefficients
+from mpiapp.model.fourier import shift_images
+from mpiapp.model.masks import apply_soft_mask, soft_circle
+from mpiapp.model.noise import shell_ratio
+from mpiapp.model.particles import OpticsModel, ParticleData, Poses
+from mpiapp.model.pixels import pixel_list, round_half_away
+from mpiapp.model.posterior import ImageSums, add_image, significant_weights
+from mpiapp.model.projection import grid_radius, slice_volume, transform_reference
+from mpiapp.model.rotations import euler_to_matrix, rotation_z
+from mpiapp.model.sampling import direction_grid
+from mpiapp.model.scores import (
+    Observation,
+    Samples,
+    correlations,
+    image_samples,
+    log_offset_prior,
+    log_weights,
+    model_samples,
+    observe,
+)
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+from mpiapp.model.symmetry import point_group
+
+F64 = NDArray[np.float64]
+BOX, PIXEL_A, PADDING = 24, 3.0, 2.0
+R_MAX, R_COARSE = 9, 6
+DIAMETER_A, EDGE = 48.0, 3.0
+KV, CS = 300.0, 2.7
+
+
+def optics_model(box: int = BOX, pixel_A: float = PIXEL_A, **changes: Any) -> OpticsModel:
+    """An optics group of the model's box and pixel size without aberrations, or with what is given."""
+    plain = OpticsModel(
+        box, pixel_A, shell_ratio(box, pixel_A, BOX, PIXEL_A), (1.0, 0.0, 0.0, 1.0), (), (), False
+    )
+    return replace(plain, **changes)
+
+
+def distorted(**changes: Any) -> OpticsModel:
+    """An optics group with another pixel size and box, anisotropic magnification, even and odd aberrations."""
+    odd = fold_beam_tilt((), (6.0, -4.0), KV, CS)
+    magnification = (1.02, 0.012, -0.008, 0.985)
+    even = (0.3, 0.0, 40.0, -60.0)
+    return replace(
+        optics_model(30, 2.5), magnification=magnification, even_zernike=even, odd_zernike=odd, **changes
+    )
+
+
+@lru_cache(maxsize=1)
+def phantom() -> NDArray[np.float32]:
+    """Map of a dozen Gaussian blobs without symmetry, inside the particle's diameter."""
+    rng = np.random.default_rng(5)
+    z, y, x = np.mgrid[:BOX, :BOX, :BOX] - BOX // 2
+    volume = np.zeros((BOX,) * 3)
+    for centre in rng.uniform(-4.0, 4.0, size=(12, 3)):
+        d2 = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
+        volume += np.exp(-d2 / (2 * 1.1**2))
+    return volume.astype(np.float32)
+
+
+def make_search(**changes: Any) -> Search:
+    """A global search at 30 degrees with one level of oversampling, shifts on 6 A."""
+    plain = Search(direction_grid(1, "C1"), 1, 0.3, 9.0, 6.0, None, False, R_COARSE, R_MAX, 0.999, 0)
+    return replace(plain, **changes)
+
+
+@dataclass
+class Case:
+    """Images with known poses, and everything that an expectation step takes."""
+
+    setup: ImagingSetup
+    model: HalfModel
+    data: ParticleData
+    poses: Poses  # the starting point of the search
+    truth: F64  # (n, 3, 3)
+    images: list[NDArray[np.float32]]  # a stack for each optics group
+
+    def read(self, stack: NDArray[np.int32], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Images as the reader of a run gives them."""
+        return np.stack([self.images[int(s)][int(i)] for s, i in zip(stack, index, strict=True)])
+
+    def optics_of(self, i: int) -> OpticsModel:
+        """Optics group of a particle."""
+        return self.setup.optics[int(self.data.optics[i])]
+
+
+def make_case(
+    optics: list[OpticsModel], per_group: int = 3, noise: float = 1.0, signal: float = 1.2, seed: int = 1
+) -> Case:
+    """Simulate images of the phantom: contrast, aberrations, shifts, white noise."""
+    rng = np.random.default_rng(seed)
+    n = per_group * len(optics)
+    group = np.repeat(np.arange(len(optics)), per_group)
+    angles = rng.uniform(-180, 180, n), np.degrees(np.arccos(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
+    truth = euler_to_matrix(*angles)
+    origin_A = rng.uniform(-6.0, 6.0, size=(n, 2))
+    underfocus = rng.uniform(3000, 6000, n)
+    coefficients = ctf_coefficients(
+        KV, CS, 0.1, underfocus, underfocus - 800, rng.uniform(-90, 90, n), 10.0, 20.0, rng.uniform(0.9, 1.1, n)
+    )
+    sharp = transform_reference(phantom() * np.float32(signal), BOX // 2, PADDING)
+    images: list[NDArray[np.float32]] = []
+    for g, o in enumerate(optics):
+        rows = np.flatnonzero(group == g)
+        clean = [_image(sharp, o, truth[i], origin_A[i], coefficients[i]) for i in rows]
+        deviates = rng.normal(size=(per_group, o.box, o.box)) * noise
+        images.append((np.stack(clean) + deviates).astype(np.float32))
+    poses = Poses.zeros(n)
+    poses.rot_deg, poses.tilt_deg, poses.psi_deg = angles
+    poses.origin_A = origin_A + rng.uniform(-3.0, 3.0, size=(n, 2))
+    poses.norm = rng.uniform(0.9, 1.1, n)
+    index = np.tile(np.arange(per_group), len(optics)).astype(np.int64)
+    data = ParticleData(
+        np.arange(n, dtype=np.int64),
+        group.astype(np.int32),
+        (np.arange(n) % 2).astype(np.int32),
+        coefficients,
+        group.astype(np.int32),
+        index,
+    )
+    setup = ImagingSetup(
+        BOX, PIXEL_A, PADDING, DIAMETER_A, EDGE, True, optics, 2, point_group("C1"), seed
+    )
+    return Case(setup, _half_model(optics, signal, noise), data, poses, truth, images)
+
+
+def _image(
+    transform: NDArray[np.complex64], optics: OpticsModel, matrix: F64, origin_A: F64, coefficients: F64
+) -> F64:
+    """Noise-free image: its transform at the integer pixels, then back."""
+    samples = image_samples(optics, BOX // 2 - 1)
+    unit = 1.0 / (optics.box * optics.pixel_size_A)
+    kx, ky = samples.k * unit
+    sx, sy = magnify(kx, ky, optics.magnification)
+    contrast = ctf(sx, sy, coefficients[None], even_gamma=even_gamma(optics.even_zernike, sx, sy))[0]
+    section = slice_volume(transform, PADDING, matrix[None], *samples.q)[0]
+    # the stored origin moves the particle to the centre, so it lies at minus the origin
+    phase = odd_phase(optics.odd_zernike, sx, sy) + 2 * np.pi * unit * (origin_A @ samples.k)
+    if optics.premultiplied:
+        contrast = contrast**2
+    half = np.zeros((optics.box, optics.box // 2 + 1), np.complex128)
+    column, row = np.rint(samples.k).astype(int)
+    half[row, column] = contrast * section * np.exp(1j * phase) * (-1.0) ** (column + row)
+    twice = row[(column == 0) & (row > 0)]
+    half[-twice, 0] = half[twice, 0].conj()
+    return np.asarray(np.fft.irfft2(half, s=(optics.box,) * 2) * optics.box**2)
+
+
+def _half_model(optics: list[OpticsModel], signal: float, noise: float) -> HalfModel:
+    shells = np.arange(BOX // 2 + 1)
+    colour = 1.0 + 0.3 * np.cos(shells / 2.0)
+    sigma2 = np.stack([colour * noise**2 / (2.0 * o.box**2) for o in optics])
+    n_dir = make_search().n_directions
+    prior = np.random.default_rng(3).uniform(0.5, 1.5, n_dir)
+    blurred = transform_reference(phantom() * np.float32(signal), R_MAX, PADDING)
+    scale = np.array([0.9, 1.1])
+    return HalfModel(
+        transform=blurred,
+        sigma2=sigma2,
+        data_vs_prior=np.linspace(9.0, 0.5, shells.size),
+        scale=scale,
+        average_norm=1.05,
+        direction_prior=prior / prior.sum(),
+        sigma_offset_A=8.0,
+        frame=np.eye(3),
+    )
+
+
+# ---- the backend, with what its kernels returned -----------------------------------------------------------------
+
+
+@dataclass
+class Traced:
+    """Results of an expectation step and of the kernels inside it; one batch for each kind of image."""
+
+    sums: WeightedSums
+    poses: Poses
+    bad: NDArray[np.bool_]
+    states: list[NDArray[np.int32]] = field(default_factory=list)  # a particle each: direction, psi, shift
+    priors: list[NDArray[np.float32]] = field(default_factory=list)
+    fine: dict[str, NDArray[Any]] = field(default_factory=dict)  # fields of Posterior, a row a particle
+
+
+def run(case: Case, search: Search, threads: int = 1) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
+    """One expectation step of the CPU backend."""
+    backend = cpu.CpuBackend(threads)
+    try:
+        return backend.expectation(
+            case.setup, case.model, search, case.data, case.poses, case.read, lambda n: False
+        )
+    finally:
+        backend.pool.shutdown()
+
+
+def traced(case: Case, search: Search) -> Traced:
+    """One expectation step, keeping the states that its coarse pass accepted and its posterior."""
+    coarse: list[tuple[NDArray[Any], ...]] = []
+    fine: list[Posterior] = []
+
+    def keep(store: list[Any], function: Any) -> Any:
+        def wrapped(*arguments: Any) -> Any:
+            store.append(function(*arguments))
+            return store[-1]
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "global_search", keep(coarse, cpu.global_search))
+        patch.setattr(cpu, "local_search", keep(coarse, cpu.local_search))
+        patch.setattr(cpu, "fine_pass", keep(fine, cpu.fine_pass))
+        out = Traced(*run(case, search))
+    order = np.concatenate(list(cpu._batches(case.setup, case.data)))
+    states = [s for o, all_states, _ in coarse for s in np.split(all_states[: o[-1]], o[1:-1])]
+    priors = [p for o, _, all_priors in coarse for p in np.split(all_priors[: o[-1]], o[1:-1])]
+    back = np.argsort(order)
+    out.states, out.priors = [states[i] for i in back], [priors[i] for i in back]
+    for name in ("log_best", "log_sum", "best_weight", "cross", "power", "weight", "offset_variance"):
+        out.fine[name] = np.concatenate([getattr(p, name) for p in fine])[back]
+    return out
+
+
+# ---- the twins ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image as refinement.md 4.2 leaves it, in real space."""
+
+    masked: F64
+    unmasked: F64
+    old_A: F64
+
+
+def prepare(case: Case, i: int) -> Prepared:
+    """Shift by whole pixels, scale and mask one image."""
+    optics = case.optics_of(i)
+    raw = case.read(case.data.stack_index[i : i + 1], case.data.image_index[i : i + 1]).astype(float)
+    pixels = round_half_away(case.poses.origin_A[i] / optics.pixel_size_A)
+    image = shift_images(raw, pixels[None]) * (case.model.average_norm / case.poses.norm[i])
+    circle = soft_circle(optics.box, DIAMETER_A / (2 * optics.pixel_size_A), EDGE).astype(float)
+    masked = apply_soft_mask(image, circle)
+    return Prepared(np.asarray(masked[0]), np.asarray(image[0]), pixels * optics.pixel_size_A)
+
+
+def observation(case: Case, i: int, samples: Samples, image: F64) -> Observation:
+    """Terms of one image at some samples."""
+    g = int(case.data.optics[i])
+    scale = float(case.model.scale[case.data.group[i]])
+    return observe(image, samples, case.setup.optics[g], case.data.ctf[i], case.model.sigma2[g], scale)
+
+
+@dataclass
+class Scored:
+    """Log weights of states at one in-plane angle: rows are directions, columns shifts."""
+
+    samples: Samples
+    psi_deg: float
+    matrices: F64  # (n_dir, 3, 3) whole orientations Rz(psi) D
+    value: F64  # (n_dir, n_shift), -inf for states that do not count
+
+
+def score_plane(
+    case: Case,
+    i: int,
+    search: Search,
+    prepared: Prepared,
+    samples: Samples,
+    psi_deg: float,
+    directions: F64,
+    shifts_A: F64,
+) -> Scored:
+    """Log weights, or correlations, of all directions and shifts at one in-plane angle, without priors."""
+    matrices = rotation_z(psi_deg) @ directions
+    seen = observation(case, i, samples, prepared.masked)
+    if search.correlate:
+        flat = replace(seen, inverse_sigma2=np.full(seen.samples.shell.size, samples.density))
+        value = correlations(flat, case.model.transform, PADDING, matrices, shifts_A)
+    else:
+        value = log_weights(seen, case.model.transform, PADDING, matrices, shifts_A)
+    return Scored(samples, psi_deg, matrices, value)
+
+
+def fine_states(
+    case: Case, i: int, search: Search, states: NDArray[np.int32], priors: NDArray[np.float32]
+) -> list[Scored]:
+    """Log weights of the children of accepted coarse states, with their priors, by in-plane angle."""
+    prepared = prepare(case, i)
+    n, n_psi, n_t = search.children, 2**search.oversampling, search.children
+    offset = log_offset_prior(prepared.old_A + search.coarse_shifts_A, case.model.sigma_offset_A)
+    out = []
+    for j in np.unique(states[:, 1]):
+        mine = states[:, 1] == j
+        used, row = np.unique(states[mine, 0], return_inverse=True)
+        prior = np.full((used.size, len(search.coarse_shifts_A)), -np.inf)
+        shift = states[mine, 2]
+        prior[row, shift] = 0.0 if search.correlate else priors[mine] + offset[shift]
+        prior = np.repeat(np.repeat(prior, n, 0), n_t, 1)
+        fine = search.fine_matrices[(used[:, None] * n + np.arange(n)).ravel()]
+        for child in range(n_psi):
+            psi = float(search.fine_psi_deg[j * n_psi + child])
+            samples = model_samples(case.optics_of(i), search.r_max, psi)
+            plane = score_plane(case, i, search, prepared, samples, psi, fine, search.fine_shifts_A)
+            plane.value += prior
+            out.append(plane)
+    return out
+
+
+def add_particle(case: Case, i: int, search: Search, planes: list[Scored], sums: ImageSums) -> float:
+    """Weighted sums of one particle over its fine states; returns the accepted weight."""
+    prepared = prepare(case, i)
+    value = np.concatenate([p.value.ravel() for p in planes])
+    weights = significant_weights(value, search.fraction)
+    parts = np.split(weights, np.cumsum([p.value.size for p in planes])[:-1])
+    for plane, part in zip(planes, parts, strict=True):
+        w = part.reshape(plane.value.shape)
+        if w.any():
+            masked, unmasked = (
+                observation(case, i, plane.samples, x) for x in (prepared.masked, prepared.unmasked)
+            )
+            add_image(
+                sums,
+                masked,
+                unmasked,
+                case.model.transform,
+                PADDING,
+                plane.matrices,
+                search.fine_shifts_A,
+                w,
+                premultiplied=case.optics_of(i).premultiplied,
+            )
+    return float(weights.sum())
+
+
+def image_power(case: Case, i: int) -> F64:
+    """Sum of |X|^2 by shell of the model over the integer pixels of the image: (n_shells,)."""
+    prepared, optics = prepare(case, i), case.optics_of(i)
+    pixels = pixel_list(optics.box // 2, whole_shells=True, box=optics.box)
+    transform = np.fft.rfft2(prepared.masked).ravel()[pixels.half_index(optics.box)] / optics.box**2
+    shell = round_half_away(pixels.shell / optics.ratio)
+    n = BOX // 2 + 1
+    return np.bincount(shell, np.abs(transform) ** 2, max(n, int(shell.max()) + 1))[:n]
+
+
+def empty_sums() -> ImageSums:
+    """Sums of the twin for the grid of a case."""
+    return ImageSums.zeros(grid_radius(R_MAX, PADDING), BOX // 2 + 1)
