@@ -25,7 +25,6 @@ class Images(NamedTuple):
     """Prepared transforms and imaging parameters of one batch."""
 
     masked: F32  # (n_img, plane size) padded transforms, interleaved; X of refinement.md 0
-    unmasked: F32  # the same of the unmasked images; Y
     radius: int  # R of the planes
     gain: F32  # (n_img,) norm correction applied to the image on use
     scale: F32  # (n_img,) intensity scale alpha of the reference
@@ -40,7 +39,6 @@ class Optics(NamedTuple):
     turn: F32  # (n_group, 2, 2) box ratio and inverse magnification matrix: k = turn Rz(psi) q
     cycles: F32  # (n_group,) cycles per pixel of a shift of 1 A: 1 / (pixel size * box)
     score_weight: F32  # (n_group, n_pix) J / sigma2, 0 at the origin
-    map_weight: F32  # (n_group, n_pix) J / sigma2 with the origin
     gamma_even: F32  # (n_group, n_psi, n_pix) phase of even aberrations, or (1, 1, 0)
     geometry: I32  # (n_group,) groups with the same turn and cycles share a row of Phases
 

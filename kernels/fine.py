@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mpiapp.kernels.coarse import reference_power
 from mpiapp.kernels.elementary import JIT, KERNEL
-from mpiapp.kernels.inplane import turn_image
-from mpiapp.kernels.rows import base_row, contrast, locate, shifted
+from mpiapp.kernels.inplane import shift_row, turned_ctf
+from mpiapp.kernels.rows import base_row, shifted
 from mpiapp.kernels.select import CUTOFF, significance_threshold
-from mpiapp.kernels.slicing import insert_rows
+from mpiapp.kernels.slicing import insert_row
 
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
@@ -34,17 +34,37 @@ class Family(NamedTuple):
     shifts: int
 
 
-class Slots(NamedTuple):
-    """Rows of slice-space accumulators of one thread; full ones are inserted into the grid and used again."""
+class MapSide(NamedTuple):
+    """Unmasked images on their own pixels, and where their rows go: what back-projection needs of a batch.
 
-    slot_of: NDArray[np.int32]  # (n_dir * children,) slot of a fine direction, -1 for none
-    direction: NDArray[np.int32]  # (n_slot,) fine direction of a slot
-    rows: NDArray[np.float32]  # (n_slot, 3, n_pix) real, imaginary, weight
-    used: NDArray[np.int64]  # (1,)
-    matrices: NDArray[np.float32]  # (n_slot, 3, 3)
-    grid: NDArray[np.float32]  # (size, 4) padded grid of this thread
-    radius: int  # R of the grid
+    Images go into the map as they are, at integer frequencies and full orientations: turned images, as the scores use
+    them, were measured to cost up to 2 % of the mean FSC where a strong defocus spreads signal to the edge of the box.
+    """
+
+    rows: NDArray[np.float32]  # (n_img, 2, n_pix) transforms Y, real and imaginary parts
+    kx: NDArray[np.float32]  # (n_pix,) pixels of the image
+    ky: NDArray[np.float32]
+    sx: NDArray[np.float32]  # (n_group, n_pix) frequencies in 1/A, magnification applied
+    sy: NDArray[np.float32]
+    gamma_even: NDArray[np.float32]  # (n_group, n_pix) phase of even aberrations, or (1, 0)
+    weight: NDArray[np.float32]  # (n_group, n_pix) 1 / sigma2 with the origin
+    back_turn: NDArray[np.float32]  # (n_group, 2, 2) model-plane frequency of an image frequency
+    parent: NDArray[np.float32]  # (n_trans, 2, n_pix) phases of the coarse shifts
+    child: NDArray[np.float32]  # (n_children, 2, n_pix) phases of the children's offsets
+
+
+class Grid(NamedTuple):
+    """Accumulators of one thread and its work arrays."""
+
+    values: NDArray[np.float32]  # (size, 4) real, imaginary, weight, unused
+    radius: int  # R
     padding: np.float32
+    index: NDArray[np.int32]  # (n_pix,)
+    sign: NDArray[np.float32]
+    fx: NDArray[np.float32]
+    fy: NDArray[np.float32]
+    fz: NDArray[np.float32]
+    ctf: NDArray[np.float32]
 
 
 class Posterior(NamedTuple):
@@ -61,17 +81,6 @@ class Posterior(NamedTuple):
     weight: NDArray[np.float64]  # (n_img,) sum of the accepted weights
 
 
-@numba.njit(**JIT)
-def flush(slots, kx, ky):  # type: ignore[no-untyped-def]
-    """Insert all rows in use into the grid and empty them."""
-    n = slots.used[0]
-    insert_rows(slots.rows[:n], slots.matrices[:n], kx, ky, slots.radius, slots.padding, slots.grid)
-    for m in range(n):
-        slots.slot_of[slots.direction[m]] = -1
-    slots.rows[:n] = _ZERO
-    slots.used[0] = 0
-
-
 @numba.njit(**KERNEL)
 def _add_pixels(reference, product, weight, power, cross_pixel, power_pixel):  # type: ignore[no-untyped-def]
     """Add one direction's |Ref|^2 and Re(conj(Ref) X) of every pixel to the sums of an image."""
@@ -84,29 +93,56 @@ def _add_pixels(reference, product, weight, power, cross_pixel, power_pixel):  #
 
 
 @numba.njit(**KERNEL)
-def _add_row(slot, back, weight, power):  # type: ignore[no-untyped-def]
-    """Add one direction's weighted image and weight to its accumulator."""
-    n = power.size
-    for p in range(n):
-        slot[0, p] += back[p]
-        slot[1, p] += back[n + p]
-        slot[2, p] += weight * power[p]
+def _map_weights(ctf, inverse_sigma2, gain, scale, premultiplied, factor, power):  # type: ignore[no-untyped-def]
+    """Factor of the image, gain a c / sigma2, and its weight a^2 c^2 / sigma2, for back-projection (refinement.md 4.9)."""
+    for p in range(ctf.size):
+        c = ctf[p]
+        w = inverse_sigma2[p]
+        if premultiplied:
+            factor[p] = gain * w
+            power[p] = scale * c * c * w
+        else:
+            factor[p] = gain * scale * c * w
+            power[p] = scale * scale * c * c * w
 
 
 @numba.njit(**KERNEL)
-def _map_row(row, ctf, inverse_sigma2, gain, scale, premultiplied, power):  # type: ignore[no-untyped-def]
-    """Weigh the unmasked image for back-projection: gain a c / sigma2, and a^2 c^2 / sigma2."""
-    n = ctf.size
+def _map_row(mean, factor, power, weight, row):  # type: ignore[no-untyped-def]
+    """Row that goes into the map: factor times the mean image, and the weight."""
+    n = factor.size
     for p in range(n):
-        c = ctf[p]
-        if premultiplied:
-            w = inverse_sigma2[p]
-            power[p] = scale * c * c * w
-        else:
-            w = scale * c * inverse_sigma2[p]
-            power[p] = scale * c * w
-        row[0, p] *= gain * w
-        row[1, p] *= gain * w
+        row[0, p] = factor[p] * mean[p]
+        row[1, p] = factor[p] * mean[n + p]
+        row[2, p] = weight * power[p]
+
+
+@numba.njit(**KERNEL)
+def _shift_still(row_re, row_im, a_re, a_im, b_re, b_im, out_re, out_im):  # type: ignore[no-untyped-def]
+    """A row times the phases of a coarse shift and of a child's offset."""
+    for p in range(row_re.size):
+        re = a_re[p] * b_re[p] - a_im[p] * b_im[p]
+        im = a_re[p] * b_im[p] + a_im[p] * b_re[p]
+        out_re[p] = row_re[p] * re - row_im[p] * im
+        out_im[p] = row_re[p] * im + row_im[p] * re
+
+
+@numba.njit(**JIT)
+def fill_still_phases(kx, ky, shifts, out):  # type: ignore[no-untyped-def]
+    """Phases of shifts (cycles per pixel, (n, 2)) at the pixels of an image: (n, 2, n_pix)."""
+    one = np.ones(kx.size, np.float32)
+    zero = np.zeros(kx.size, np.float32)
+    for t in range(shifts.shape[0]):
+        shift_row(one, zero, kx, ky, shifts[t, 0], shifts[t, 1], out[t, 0], out[t, 1])
+
+
+@numba.njit(**JIT)
+def _orientation(direction, cosine, sine, back_turn, out):  # type: ignore[no-untyped-def]
+    """First two rows of back_turn^T Rz(psi) D: grid position of an image frequency (refinement.md 1.7)."""
+    for c in range(3):
+        a = cosine * direction[0, c] + sine * direction[1, c]
+        b = cosine * direction[1, c] - sine * direction[0, c]
+        out[0, c] = back_turn[0, 0] * a + back_turn[1, 0] * b
+        out[1, c] = back_turn[0, 1] * a + back_turn[1, 1] * b
 
 
 @numba.njit(**JIT)
@@ -138,7 +174,7 @@ def _enough(array, size):  # type: ignore[no-untyped-def]
 @numba.njit(**JIT)
 def fine_pass(  # type: ignore[no-untyped-def]
     images, optics, pixels, turns, phases, family, offsets, states, n_dir, table, row_of, matrices,
-    priors, log_shift, shift_square, correlate, fraction, slots, scratch, n_shell,
+    priors, log_shift, shift_square, correlate, fraction, still, grid, scratch, n_shell,
 ):
     """Posterior over the children of the significant states, and its weighted sums.
 
@@ -177,8 +213,10 @@ def fine_pass(  # type: ignore[no-untyped-def]
     where = np.empty((1024, 4), np.int32)  # group, child psi, position of fine direction, position of fine shift
     cross_pixel = np.empty(n_pix, np.float32)
     power_pixel = np.empty(n_pix, np.float32)
-    back = np.empty((2, n_pix), np.float32)
-    map_power = np.empty(n_pix, np.float32)
+    n_still = still.kx.size
+    factor = np.empty(n_still, np.float32)
+    map_power = np.empty(n_still, np.float32)
+    shift_place = np.full(turns.shift_A.shape[0], -1, np.int32)
     for i in range(n_img):
         first = offsets[i]
         last = offsets[i + 1]
@@ -255,6 +293,14 @@ def fine_pass(  # type: ignore[no-untyped-def]
         cross_pixel[:] = _ZERO
         power_pixel[:] = _ZERO
         seen_best = False
+        gi = images.group[i]
+        _still_contrast(images, still, i, gi, grid.ctf)
+        _map_weights(
+            grid.ctf, still.weight[gi], images.gain[i], images.scale[i], images.premultiplied[i], factor, map_power
+        )
+        shift_place[:] = -1
+        shift_rows = np.empty((8, 2, n_still), np.float32)
+        n_shifted = 0
         k = 0
         while k < m:
             b = where[k, 0]
@@ -265,18 +311,6 @@ def fine_pass(  # type: ignore[no-untyped-def]
                 end += 1
             if any_accepted:
                 j = own[where[k, 1], 1] * family.psi + b % family.psi
-                c = turns.cosine[j]
-                s = turns.sine[j]
-                locate(images, optics, pixels, i, c, s, scratch)
-                turn_image(
-                    images.unmasked[i], images.radius, scratch.index, scratch.sign, scratch.weights, back[0], back[1]
-                )
-                contrast(images, optics, pixels, i, j, c, s, scratch.ctf)
-                gi = images.group[i]
-                _map_row(
-                    back, scratch.ctf, optics.map_weight[gi], images.gain[i], images.scale[i],
-                    images.premultiplied[i], map_power,
-                )
                 # fine directions and shifts that carry weight in this group
                 n_acc = 0
                 chosen = np.empty((end - k, 3), np.int32)
@@ -304,9 +338,28 @@ def fine_pass(  # type: ignore[no-untyped-def]
                             best_state[i, 4] = fine_t
                         if correlate:
                             break
-                _accumulate(
-                    i, chosen[:n_acc], chosen_weight[:n_acc], bases[b], powers[b], back, map_power, images, optics,
-                    pixels, phases, j, turns, table, matrices, slots, cross_pixel, power_pixel,
+                _reference_sums(
+                    i, chosen[:n_acc], chosen_weight[:n_acc], bases[b], powers[b], images, optics, pixels, phases, j,
+                    turns, table, cross_pixel, power_pixel,
+                )
+                for e in range(n_acc):
+                    t = chosen[e, 1]
+                    if shift_place[t] < 0:
+                        if n_shifted == shift_rows.shape[0]:
+                            bigger_rows = np.empty((2 * n_shifted, 2, n_still), np.float32)
+                            bigger_rows[:n_shifted] = shift_rows
+                            shift_rows = bigger_rows
+                        parent = still.parent[t // family.shifts]
+                        offset = still.child[t % family.shifts]
+                        _shift_still(
+                            still.rows[i, 0], still.rows[i, 1], parent[0], parent[1], offset[0], offset[1],
+                            shift_rows[n_shifted, 0], shift_rows[n_shifted, 1],
+                        )
+                        shift_place[t] = n_shifted
+                        n_shifted += 1
+                _back_project(
+                    chosen[:n_acc], chosen_weight[:n_acc], shift_place, shift_rows[:n_shifted], factor, map_power,
+                    turns.cosine[j], turns.sine[j], still.back_turn[gi], matrices, still.kx, still.ky, grid,
                 )
             k = end
         for p in range(n_pix):
@@ -340,40 +393,47 @@ def _family_shifts(base, images, optics, pixels, phases, i, psi, turns, names, c
 
 
 @numba.njit(**JIT)
-def _accumulate(  # type: ignore[no-untyped-def]
-    i, chosen, weight, base, power, back, map_power, images, optics, pixels, phases, psi, turns, table, matrices, slots,
-    cross_pixel, power_pixel,
+def _still_contrast(images, still, i, group, out):  # type: ignore[no-untyped-def]
+    """CTF of image i at its own pixels; 1 without CTF correction."""
+    if images.ctf[i, 6] == 0.0:
+        out[:] = np.float32(1.0)
+        return
+    even = still.gamma_even[0]
+    if even.size:
+        even = still.gamma_even[group]
+    turned_ctf(images.ctf[i], np.float32(1.0), _ZERO, still.sx[group], still.sy[group], even, out)
+
+
+@numba.njit(**JIT)
+def _number(values, place, names):  # type: ignore[no-untyped-def]
+    """Number the distinct values in order of appearance; returns how many there are."""
+    n = 0
+    for k in range(values.size):
+        place[k] = -1
+        for e in range(n):
+            if names[e] == values[k]:
+                place[k] = e
+                break
+        if place[k] < 0:
+            names[n] = values[k]
+            place[k] = n
+            n += 1
+    return n
+
+
+@numba.njit(**JIT)
+def _reference_sums(  # type: ignore[no-untyped-def]
+    i, chosen, weight, base, power, images, optics, pixels, phases, psi, turns, table, cross_pixel, power_pixel,
 ):
-    """Weighted sums of one image at one in-plane angle: small products over shifts, then rows by direction."""
+    """Add |Ref|^2 and Re(conj(Ref) X_t) of the accepted states of one in-plane angle, pixel by pixel."""
     n = chosen.shape[0]
     n_pix = pixels.qx.size
     row_at = np.empty(n, np.int32)
     shift_at = np.empty(n, np.int32)
-    direction = np.empty(n, np.int32)
     table_row = np.empty(n, np.int32)
     shift = np.empty(n, np.int32)
-    n_d = 0
-    n_t = 0
-    for k in range(n):
-        row_at[k] = -1
-        for e in range(n_d):
-            if direction[e] == chosen[k, 0]:
-                row_at[k] = e
-                break
-        if row_at[k] < 0:
-            direction[n_d] = chosen[k, 0]
-            table_row[n_d] = chosen[k, 2]
-            row_at[k] = n_d
-            n_d += 1
-        shift_at[k] = -1
-        for e in range(n_t):
-            if shift[e] == chosen[k, 1]:
-                shift_at[k] = e
-                break
-        if shift_at[k] < 0:
-            shift[n_t] = chosen[k, 1]
-            shift_at[k] = n_t
-            n_t += 1
+    n_d = _number(chosen[:, 2], row_at, table_row)
+    n_t = _number(chosen[:, 1], shift_at, shift)
     matrix = np.zeros((n_d, n_t), np.float32)
     total = np.zeros(n_d, np.float32)
     for k in range(n):
@@ -383,19 +443,33 @@ def _accumulate(  # type: ignore[no-untyped-def]
     for t in range(n_t):
         shifted(base, images, optics, pixels, phases, i, psi, turns, shift[t], rows[t, 0], rows[t, 1])
     product = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
-    for t in range(n_t):
-        shifted(back, images, optics, pixels, phases, i, psi, turns, shift[t], rows[t, 0], rows[t, 1])
-    mean = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
     for d in range(n_d):
         reference = table[table_row[d]].reshape(2 * n_pix)
         _add_pixels(reference, product[d], total[d], power, cross_pixel, power_pixel)
-        slot = slots.slot_of[direction[d]]
-        if slot < 0:
-            if slots.used[0] == slots.direction.size:
-                flush(slots, pixels.qx, pixels.qy)
-            slot = slots.used[0]
-            slots.used[0] += 1
-            slots.slot_of[direction[d]] = slot
-            slots.direction[slot] = direction[d]
-            slots.matrices[slot] = matrices[table_row[d]]
-        _add_row(slots.rows[slot], mean[d], total[d], map_power)
+
+
+@numba.njit(**JIT)
+def _back_project(  # type: ignore[no-untyped-def]
+    chosen, weight, shift_place, shift_rows, factor, power, cosine, sine, back_turn, matrices, kx, ky, grid,
+):
+    """Insert the mean image of every accepted orientation of one in-plane angle into the grid."""
+    n = chosen.shape[0]
+    n_pix = kx.size
+    row_at = np.empty(n, np.int32)
+    table_row = np.empty(n, np.int32)
+    n_d = _number(chosen[:, 2], row_at, table_row)
+    matrix = np.zeros((n_d, shift_rows.shape[0]), np.float32)
+    total = np.zeros(n_d, np.float32)
+    for k in range(n):
+        matrix[row_at[k], shift_place[chosen[k, 1]]] += weight[k]
+        total[row_at[k]] += weight[k]
+    mean = np.dot(matrix, shift_rows.reshape(shift_rows.shape[0], 2 * n_pix))
+    row = np.empty((3, n_pix), np.float32)
+    orientation = np.empty((2, 3), np.float32)
+    for d in range(n_d):
+        _map_row(mean[d], factor, power, total[d], row)
+        _orientation(matrices[table_row[d]], cosine, sine, back_turn, orientation)
+        insert_row(
+            row, orientation, kx, ky, grid.radius, grid.padding, grid.values, grid.index, grid.sign, grid.fx, grid.fy,
+            grid.fz,
+        )

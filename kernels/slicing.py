@@ -135,17 +135,25 @@ def _write(rows, radius, index, sign, fx, fy, fz, grid):  # type: ignore[no-unty
 
 
 @numba.njit(**JIT)
-def insert_rows(rows, matrices, kx, ky, radius, padding, grid):  # type: ignore[no-untyped-def]
-    """Add weighted rows of several directions to the padded grid (the adjoint of slicing).
+def insert_row(row, orientation, kx, ky, radius, padding, grid, index, sign, fx, fy, fz):  # type: ignore[no-untyped-def]
+    """Add one weighted row to the padded grid (the adjoint of slicing).
 
     Parameters
     ----------
-    rows : (n_row, 3, n_pix) float32
+    row : (3, n_pix) float32
         Real part, imaginary part and weight of every pixel.
-    matrices : (n_row, 3, 3) float32
+    orientation : (2 or 3, 3) float32, the first two rows of the orientation matrix.
     grid : (size, 4) float32 or float64
         Real part, imaginary part, weight, unused (one aligned store a voxel); changed in place.
+    index, sign, fx, fy, fz : (n_pix,) work arrays.
     """
+    _positions(orientation, padding, radius, kx, ky, index, sign, fx, fy, fz)
+    _write(row, radius, index, sign, fx, fy, fz, grid)
+
+
+@numba.njit(**JIT)
+def insert_rows(rows, matrices, kx, ky, radius, padding, grid):  # type: ignore[no-untyped-def]
+    """Add weighted rows (n_row, 3, n_pix) at orientations (n_row, 3, 3) to the padded grid."""
     n = kx.size
     index = np.empty(n, np.int32)
     sign = np.empty(n, np.float32)
@@ -153,5 +161,4 @@ def insert_rows(rows, matrices, kx, ky, radius, padding, grid):  # type: ignore[
     fy = np.empty(n, np.float32)
     fz = np.empty(n, np.float32)
     for d in range(rows.shape[0]):
-        _positions(matrices[d], padding, radius, kx, ky, index, sign, fx, fy, fz)
-        _write(rows[d], radius, index, sign, fx, fy, fz, grid)
+        insert_row(rows[d], matrices[d], kx, ky, radius, padding, grid, index, sign, fx, fy, fz)

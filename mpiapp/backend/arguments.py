@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.kernels.arguments import Optics, Phases, Pixels, Turns
+from mpiapp.kernels.fine import MapSide, fill_still_phases
 from mpiapp.kernels.rows import fill_phases
 from mpiapp.model.aberrations import even_gamma
-from mpiapp.model.pixels import pixel_list
+from mpiapp.model.pixels import pixel_list, round_half_away
 from mpiapp.model.search import Search
 
 F32 = NDArray[np.float32]
@@ -39,18 +40,15 @@ def make_optics(
     """Geometry and weights of every optics group; the weights are 1 for cross-correlation."""
     shell = np.minimum(pixels.shell, setup.n_shells - 1)
     radius = np.hypot(pixels.qx, pixels.qy)
-    score, back = [], []
+    score = []
     for group, sigma2 in zip(setup.optics, model.sigma2, strict=True):
-        inside = (sigma2[shell] > 0) & (group.ratio * radius <= group.box / 2)
-        weight = np.where(inside, group.density / np.where(inside, sigma2[shell], 1.0), 0.0)
-        back.append(weight)
-        flat = np.where(inside, group.density, 0.0) if correlate else weight
-        score.append(np.where(pixels.shell > 0, flat, 0.0))
+        inside = (sigma2[shell] > 0) & (group.ratio * radius <= group.box / 2) & (pixels.shell > 0)
+        noise = 1.0 if correlate else np.where(inside, sigma2[shell], 1.0)
+        score.append(np.where(inside, group.density / noise, 0.0))
     return Optics(
         np.stack([g.turn for g in setup.optics]).astype(np.float32),
         np.array([1.0 / (g.pixel_size_A * g.box) for g in setup.optics], np.float32),
         np.stack(score).astype(np.float32),
-        np.stack(back).astype(np.float32),
         _gamma_even(setup, pixels, psi_deg),
         _geometries(setup),
     )
@@ -98,6 +96,45 @@ def _gamma_even(setup: ImagingSetup, pixels: Pixels, psi_deg: NDArray[np.float64
                 y = np.cos(psi) * pixels.sy - np.sin(psi) * pixels.sx
                 out[g, j] = even_gamma(group.even_zernike, x, y)
     return out
+
+
+def make_map_side(
+    setup: ImagingSetup, model: HalfModel, search: Search, box: int, pixel_size_A: float
+) -> MapSide:
+    """Pixels, weights and phases of back-projection for images of one box and pixel size; rows are set per batch."""
+    kind = [o for o in setup.optics if (o.box, o.pixel_size_A) == (box, pixel_size_A)]
+    radius = min(int(round(kind[0].ratio * search.r_max)), box // 2)
+    pixels = pixel_list(radius)
+    x, y = pixels.kx.astype(float), pixels.ky.astype(float)
+    unit = 1.0 / (box * pixel_size_A)
+    shell = np.minimum(round_half_away(np.hypot(x, y) / kind[0].ratio), setup.n_shells - 1)
+    frequency, weight, back, even = [], [], [], []
+    for group, sigma2 in zip(setup.optics, model.sigma2, strict=True):
+        m = np.asarray(group.magnification, float).reshape(2, 2)
+        frequency.append(m @ np.stack([x, y]) * unit)
+        weight.append(np.where(sigma2[shell] > 0, 1.0 / np.where(sigma2[shell] > 0, sigma2[shell], 1.0), 0.0))
+        back.append(m / group.ratio)
+        even.append(even_gamma(group.even_zernike, *frequency[-1]) if any(group.even_zernike) else np.zeros(x.size))
+    f = np.asarray(frequency, np.float32)
+    has_even = any(any(g.even_zernike) for g in setup.optics)
+    x32, y32 = x.astype(np.float32), y.astype(np.float32)
+    offsets = search.fine_shifts_A[: search.children] - search.coarse_shifts_A[0]
+    phases = []
+    for shifts in (search.coarse_shifts_A, offsets):
+        out = np.empty((len(shifts), 2, x.size), np.float32)
+        fill_still_phases(x32, y32, (shifts * unit).astype(np.float32), out)
+        phases.append(out)
+    return MapSide(
+        np.zeros((0, 2, x.size), np.float32),
+        x32,
+        y32,
+        np.ascontiguousarray(f[:, 0]),
+        np.ascontiguousarray(f[:, 1]),
+        np.asarray(even, np.float32) if has_even else np.zeros((1, 0), np.float32),
+        np.asarray(weight, np.float32),
+        np.asarray(back, np.float32),
+        *phases,
+    )
 
 
 def log_direction_prior(prior: NDArray[np.float64]) -> F32:

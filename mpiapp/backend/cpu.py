@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from mpiapp.backend.arguments import (
     log_direction_prior,
     log_shift_prior,
+    make_map_side,
     make_optics,
     make_phases,
     make_pixels,
@@ -24,7 +25,7 @@ from mpiapp.backend.prepare import PreparedBatch, prepare_batch
 from mpiapp.backend.results import batch_results
 from mpiapp.kernels.arguments import Scratch, scratch
 from mpiapp.kernels.coarse import global_search, local_search
-from mpiapp.kernels.fine import Family, Slots, fine_pass, flush
+from mpiapp.kernels.fine import Family, Grid, MapSide, fine_pass
 from mpiapp.kernels.slicing import slice_directions
 from mpiapp.kernels.symmetrise import symmetrise_planes
 from mpiapp.model.local_search import LocalNeighbourhoods, local_neighbourhoods
@@ -37,7 +38,6 @@ from mpiapp.model.symmetry import PointGroup
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 BATCH = 32
-SLOT_BYTES = 24 << 20
 PHASE_BYTES = 128 << 20
 # A table of all slices pays when it has at most this many directions for every particle
 TABLE_DIRECTIONS_PER_PARTICLE = 8
@@ -47,7 +47,7 @@ TABLE_DIRECTIONS_PER_PARTICLE = 8
 class Lane:
     """What one thread owns during an expectation step."""
 
-    slots: Slots
+    grid: Grid
     coarse: Scratch
     fine: Scratch
     sums: WeightedSums
@@ -155,6 +155,21 @@ def _rows_of(near: LocalNeighbourhoods, rows: NDArray[np.int64]) -> LocalNeighbo
     return LocalNeighbourhoods(offsets, near.direction[index], near.log_prior[index], near.psi_center_deg[index])
 
 
+def _set_aside(
+    bad: NDArray[np.bool_], offsets: NDArray[np.int64], states: I32, priors: F32
+) -> tuple[NDArray[np.int64], I32, F32]:
+    """States of a batch without those of bad images: an image without states adds nothing to any sum."""
+    count = np.diff(offsets)
+    kept = np.repeat(~bad, count)
+    starts = np.concatenate([[0], np.cumsum(np.where(bad, 0, count))]).astype(np.int64)
+    return starts, states[kept], priors[kept]
+
+
+def _trimmed(grid: Grid, n_pix: int) -> Grid:
+    """The grid with work arrays of the length that a batch needs."""
+    return grid._replace(**{k: getattr(grid, k)[:n_pix] for k in ("index", "sign", "fx", "fy", "fz", "ctf")})
+
+
 class _Task:
     """One expectation step of one half: tables, lanes, and the work on a batch."""
 
@@ -188,6 +203,8 @@ class _Task:
         self.log_direction = log_direction_prior(model.direction_prior)
         self.family = Family(search.children, 2**search.oversampling, search.children)
         self.fine_matrices = np.ascontiguousarray(search.fine_matrices, np.float32)
+        kinds = {(o.box, o.pixel_size_A) for o in setup.optics}
+        self.map_sides = {kind: make_map_side(setup, model, search, *kind) for kind in kinds}
         self._make_tables(n_particles)
         self.lanes: queue.Queue[Lane] = queue.Queue()
         self.all_lanes = [self._lane() for _ in range(min(backend.threads, max(1, -(-n_particles // BATCH))))]
@@ -221,23 +238,16 @@ class _Task:
 
     def _lane(self) -> Lane:
         n_pix = self.fine_pixels.qx.size
-        n_fine = self.search.n_directions * self.search.children
-        n_slot = int(np.clip(SLOT_BYTES // (12 * n_pix), 64, max(64, n_fine)))
         size = (2 * self.radius + 1) ** 2 * (self.radius + 1)
-        slots = Slots(
-            np.full(n_fine, -1, np.int32),
-            np.zeros(n_slot, np.int32),
-            np.zeros((n_slot, 3, n_pix), np.float32),
-            np.zeros(1, np.int64),
-            np.zeros((n_slot, 3, 3), np.float32),
-            np.zeros((size, 4), np.float32),
-            self.radius,
-            self.padding,
+        n_still = max(side.kx.size for side in self.map_sides.values())
+        work = [np.empty(n_still, np.float32) for _ in range(5)]
+        grid = Grid(
+            np.zeros((size, 4), np.float32), self.radius, self.padding, np.empty(n_still, np.int32), *work
         )
         sums = WeightedSums.zeros(
             0, len(self.setup.optics), self.setup.n_shells, self.setup.n_groups, self.search.n_directions
         )
-        return Lane(slots, scratch(self.coarse_pixels.qx.size), scratch(n_pix), sums)
+        return Lane(grid, scratch(self.coarse_pixels.qx.size), scratch(n_pix), sums)
 
     def run(
         self,
@@ -252,16 +262,23 @@ class _Task:
         batch = prepare_batch(self.setup, self.model, self.search.r_max, data, poses, read)
         log_shift, shift_square = log_shift_prior(self.search, batch.old_A, self.model.sigma_offset_A)
         offsets, states, priors = self._coarse(lane, batch, log_shift, near, rows)
+        if batch.bad.any():
+            offsets, states, priors = _set_aside(batch.bad, offsets, states, priors)
         table, row_of, matrices = self._fine_slices(states)
+        still = self._map_side(data)._replace(rows=batch.rows)
         posterior = fine_pass(
             batch.images, self.fine_optics, self.fine_pixels, self.fine_turns, self.fine_phases, self.family, offsets, states,
             self.search.n_directions, table, row_of, matrices, priors, log_shift, shift_square,
-            self.search.correlate, self.search.fraction, lane.slots, lane.fine, self.search.r_max + 1,
+            self.search.correlate, self.search.fraction, still, _trimmed(lane.grid, still.kx.size), lane.fine, self.search.r_max + 1,
         )
         n_significant = np.diff(offsets)
         return batch_results(
             self.setup, self.model, self.search, data, poses, batch, posterior, n_significant, lane.sums
         ), batch.bad
+
+    def _map_side(self, data: ParticleData) -> MapSide:
+        optics = self.setup.optics[int(data.optics[0])]
+        return self.map_sides[optics.box, optics.pixel_size_A]
 
     def _coarse(
         self,
@@ -331,10 +348,8 @@ class _Task:
         total = self.all_lanes[0].sums
         for lane in self.all_lanes[1:]:
             total += lane.sums
-        for job in [self.backend.pool.submit(flush, l.slots, self.fine_pixels.qx, self.fine_pixels.qy) for l in self.all_lanes]:
-            job.result()
         grid = np.zeros((*shape, 3))
         for lane in self.all_lanes:
-            grid += lane.slots.grid[:, :3].reshape(*shape, 3)
+            grid += lane.grid.values[:, :3].reshape(*shape, 3)
         total.grid = grid
         return total

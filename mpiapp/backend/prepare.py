@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.kernels.arguments import Images
@@ -16,7 +17,7 @@ from mpiapp.model.interpolation import OVERSAMPLING
 from mpiapp.model.masks import apply_soft_mask, mask_noise, soft_circle
 from mpiapp.model.noise import spectrum_to_group
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
-from mpiapp.model.pixels import round_half_away
+from mpiapp.model.pixels import pixel_list, round_half_away
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class PreparedBatch:
     """Images of one batch, and what the sums need of them."""
 
     images: Images
+    rows: NDArray[np.float32]  # (n, 2, n_pix) unmasked transforms at the pixels of the image
     old_A: NDArray[np.float64]  # (n, 2) whole-pixel offsets that were applied, in A
     power: NDArray[np.float64]  # (n, L / 2 + 1) |X|^2 by shell of the image, norm correction applied
     bad: NDArray[np.bool_]  # (n,) images that hold NaN or infinity
@@ -44,12 +46,10 @@ def prepare_batch(
     unmasked *= gain[:, None, None]
     masked = _mask(setup, model, optics, unmasked, data)
     radius = image_radius(optics, r_max)
-    planes = [padded_planes(images, radius) for images in (masked, unmasked)]
-    _demodulate(planes, data, setup, plane_radius(radius))
-    flat = [p.reshape(len(data), -1).view(np.float32) for p in planes]
+    plane = padded_planes(masked, radius)
+    _demodulate(plane, data, setup, plane_radius(radius))
     images = Images(
-        flat[0],
-        flat[1],
+        plane.reshape(len(data), -1).view(np.float32),
         plane_radius(radius),
         np.ones(len(data), np.float32),
         np.maximum(model.scale[data.group], 0.001).astype(np.float32),
@@ -57,7 +57,8 @@ def prepare_batch(
         data.optics,
         np.array([setup.optics[int(g)].premultiplied for g in data.optics]),
     )
-    return PreparedBatch(images, shift * optics.pixel_size_A, shell_power(masked), bad)
+    rows = _unmasked_rows(setup, optics, unmasked, data, r_max)
+    return PreparedBatch(images, rows, shift * optics.pixel_size_A, shell_power(masked), bad)
 
 
 def image_radius(optics: OpticsModel, r_max: int) -> int:
@@ -81,8 +82,30 @@ def _mask(
     return np.asarray(apply_soft_mask(images, circle, fill), np.float32)
 
 
+def _unmasked_rows(
+    setup: ImagingSetup, optics: OpticsModel, images: NDArray[np.float32], data: ParticleData, r_max: int
+) -> NDArray[np.float32]:
+    """Transforms of the unmasked images at their own pixels, real and imaginary parts apart.
+
+    The corners outside the inscribed circle are taken away first: they hold noise only, which would wrap around into
+    the map (mean FSC of the benchmark refine_c1 against truth 0.729 without them, 0.723 with).
+    """
+    circle = soft_circle(optics.box, optics.box / 2 - 1, 2)
+    transform = fft.rfft2(np.asarray(apply_soft_mask(images, circle), np.float32)).reshape(len(images), -1)
+    pixels = pixel_list(min(int(round(optics.ratio * r_max)), optics.box // 2))
+    sign = (1 - 2 * ((pixels.kx + pixels.ky) % 2)).astype(np.float32) / np.float32(optics.box**2)
+    values = transform[:, pixels.half_index(optics.box)] * sign
+    for g in np.unique(data.optics):
+        group = setup.optics[int(g)]
+        if any(group.odd_zernike):
+            unit = 1.0 / (group.box * group.pixel_size_A)
+            x, y = np.asarray(group.magnification).reshape(2, 2) @ (np.stack([pixels.kx, pixels.ky]) * unit)
+            values[data.optics == g] *= demodulation(group.odd_zernike, x, y)
+    return np.stack([values.real, values.imag], axis=1)
+
+
 def _demodulate(
-    planes: list[NDArray[np.complex64]], data: ParticleData, setup: ImagingSetup, reach: int
+    planes: NDArray[np.complex64], data: ParticleData, setup: ImagingSetup, reach: int
 ) -> None:
     """Take the phase of odd aberrations out of the prepared transforms, in place (refinement.md 3.5)."""
     for g in np.unique(data.optics):
@@ -93,6 +116,5 @@ def _demodulate(
         k = np.mgrid[-reach : reach + 1, -2 : reach + 1][::-1].reshape(2, -1) * unit
         m = np.asarray(optics.magnification).reshape(2, 2)
         x, y = m @ k
-        phase = demodulation(optics.odd_zernike, x, y).reshape(planes[0].shape[1:])
-        for plane in planes:
-            plane[data.optics == g] *= phase
+        phase = demodulation(optics.odd_zernike, x, y).reshape(planes.shape[1:])
+        planes[data.optics == g] *= phase

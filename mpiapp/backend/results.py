@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.prepare import PreparedBatch
 from mpiapp.kernels.fine import Posterior
-from mpiapp.model.noise import sums_to_model
+from mpiapp.model.noise import sums_to_model, to_model_shell
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.pixels import shell_pixels
 from mpiapp.model.rotations import matrix_to_euler, rotation_z
@@ -35,7 +35,8 @@ def batch_results(
     new = _best_poses(search, posterior, batch)
     good = ~batch.bad
     residual, pixels = _residual(setup, model, data, batch, posterior)
-    new.norm = poses.norm / model.average_norm * np.sqrt(2 * np.maximum(residual[:, 1:].sum(1), 0))
+    variance = residual[:, 1:].sum(1) + _power_beyond_model(setup, data, batch)
+    new.norm = poses.norm / model.average_norm * np.sqrt(2 * np.maximum(variance, 0))
     if search.correlate:
         new.norm = poses.norm.copy()
         new.log_likelihood = posterior.log_best.astype(float)
@@ -90,6 +91,16 @@ def _residual(
         out[rows] = power
         pixels[int(g)] = sums_to_model(shell_pixels(optics.box).astype(float), n_shells, optics.ratio)
     return out, pixels
+
+
+def _power_beyond_model(setup: ImagingSetup, data: ParticleData, batch: PreparedBatch) -> F64:
+    """|X|^2 of each image in shells finer than the model's: the norm is that of the whole image."""
+    out = np.zeros(len(data))
+    for g in np.unique(data.optics):
+        rows = data.optics == g
+        shell = to_model_shell(np.arange(batch.power.shape[1]), setup.optics[int(g)].ratio)
+        out[rows] = batch.power[rows][:, shell >= setup.n_shells].sum(1)
+    return out
 
 
 def _to_model(power: F64, n_shells: int, ratio: float) -> F64:

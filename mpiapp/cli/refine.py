@@ -31,7 +31,7 @@ def run(argv: Sequence[str]) -> int:
     config = parse(RefineConfig, argv, SUMMARY, EXAMPLE)
     if config is None:
         return 0
-    launch(config.validate())
+    launch(config)
     return 0
 
 

@@ -50,8 +50,12 @@ def resolve_seed(config: RefineConfig) -> int:
     return config.random_seed if config.random_seed >= 0 else int(time.time()) % (2**31)
 
 
-def read_inputs(config: RefineConfig, seed: int) -> Inputs:
+def read_inputs(config: RefineConfig, seed: int, reference: tuple[F32, float] | None = None) -> Inputs:
     """Read and check everything that a refinement starts from.
+
+    Parameters
+    ----------
+    reference : map and pixel size of a run that goes on, which the start map is not needed for
 
     Raises
     ------
@@ -62,20 +66,22 @@ def read_inputs(config: RefineConfig, seed: int) -> Inputs:
     from mpiapp.io.particles import read_particles
 
     table = read_particles(config.input_star, root=config.root or None)
-    reference, pixel_size = _read_reference(config)
+    volume, pixel_size, remarks = _read_reference(config) if reference is None else (*reference, [])
     warnings = check_particles(
         table,
-        reference.shape,
+        volume.shape,
         pixel_size,
-        reference_path=config.reference,
+        reference_path=config.reference or config.continue_from,
         trust_reference=config.trust_ref_size,
         diameter_A=config.particle_diameter if config.particle_diameter > 0 else None,
         ctf=config.ctf,
     )
-    reference, box, pixel_size = _fit_reference(config, table, reference, pixel_size)
-    if config.ini_high > 0:
-        reference = lowpass_map(reference, pixel_size, config.ini_high)
-    diameter = config.particle_diameter if config.particle_diameter > 0 else (box - 2 * config.maskedge) * pixel_size
+    volume, box, pixel_size = _fit_reference(config, table, volume, pixel_size)
+    if config.ini_high > 0 and reference is None:
+        volume = np.asarray(lowpass_map(volume, pixel_size, config.ini_high), np.float32)
+    diameter = (
+        config.particle_diameter if config.particle_diameter > 0 else (box - 2 * config.maskedge) * pixel_size
+    )
     setup = ImagingSetup(
         box,
         pixel_size,
@@ -88,28 +94,27 @@ def read_inputs(config: RefineConfig, seed: int) -> Inputs:
         point_group(config.sym),
         seed,
     )
-    solvent = solvent_mask(config, setup)
+    solvent, more = solvent_mask(config, setup)
     return Inputs(
         table,
         setup,
         particle_data(table, config.ctf),
         initial_poses(table),
         split_halves(table, seed),
-        np.ascontiguousarray(reference, np.float32),
+        np.ascontiguousarray(volume, np.float32),
         solvent,
-        [*table.notices, *warnings],
+        [*remarks, *warnings, *more],
     )
 
 
-def _read_reference(config: RefineConfig) -> tuple[F32, float]:
+def _read_reference(config: RefineConfig) -> tuple[F32, float, list[str]]:
     from mpiapp.io.checks import check_reference
     from mpiapp.io.mrc import read_map
 
     reference, pixel_size = read_map(config.reference)
     if config.ref_angpix > 0:
         pixel_size = config.ref_angpix
-    check_reference(reference, pixel_size, config.reference)
-    return reference, pixel_size
+    return reference, pixel_size, check_reference(reference, pixel_size, config.reference)
 
 
 def _fit_reference(
@@ -144,10 +149,20 @@ def particle_data(table: ParticleTable, ctf: bool) -> ParticleData:
     """Arrays of all particles in file order."""
     n = len(table)
     if ctf:
-        of = [np.array([getattr(o, name) for o in table.optics])[table.optics_index] for name in _CTF_OPTICS]
+        voltage, cs, amplitude = (
+            np.array([getattr(o, name) for o in table.optics], float)[table.optics_index]
+            for name in ("voltage_kV", "cs_mm", "amplitude_contrast")
+        )
         coefficients = ctf_coefficients(
-            *of, table.defocus_u_A, table.defocus_v_A, table.defocus_angle_deg,
-            table.phase_shift_deg, table.ctf_bfactor_A2, table.ctf_scale,
+            voltage,
+            cs,
+            amplitude,
+            table.defocus_u_A,
+            table.defocus_v_A,
+            table.defocus_angle_deg,
+            table.phase_shift_deg,
+            table.ctf_bfactor_A2,
+            table.ctf_scale,
         )
     else:
         coefficients = np.zeros((n, 8))
@@ -159,9 +174,6 @@ def particle_data(table: ParticleTable, ctf: bool) -> ParticleData:
         table.stack_index.astype(np.int32),
         table.image_index.astype(np.int64),
     )
-
-
-_CTF_OPTICS = ("voltage_kV", "cs_mm", "amplitude_contrast")
 
 
 def initial_poses(table: ParticleTable) -> Poses:
@@ -185,22 +197,26 @@ def split_halves(table: ParticleTable, seed: int) -> NDArray[np.int8]:
         half[1::2] = 3 - half[0]
     for h in (1, 2):
         if not (half == h).any():
-            raise InputError(f"{table.path}: {len(table)} particles can not be split into two halves; give more particles")
+            raise InputError(
+                f"{table.path}: {len(table)} particles can not be split into two halves; give more particles"
+            )
     return half
 
 
-def solvent_mask(config: RefineConfig, setup: ImagingSetup) -> F32:
-    """Mask that flattens the reference after each iteration."""
+def solvent_mask(config: RefineConfig, setup: ImagingSetup) -> tuple[F32, list[str]]:
+    """Mask that flattens the reference after each iteration, and remarks about it."""
     if config.solvent_mask:
         from mpiapp.io.checks import check_mask
         from mpiapp.io.mrc import read_map
 
         mask, pixel_size = read_map(config.solvent_mask)
-        check_mask(mask, pixel_size, config.solvent_mask, (setup.box,) * 3, setup.pixel_size_A)
-        return np.clip(mask, 0, 1)
+        shape = (setup.box,) * 3
+        remarks = check_mask(mask, pixel_size, config.solvent_mask, shape, setup.pixel_size_A)
+        return np.clip(mask, 0, 1), remarks
     if not config.flatten_solvent:
-        return np.ones((setup.box,) * 3, np.float32)
-    return soft_sphere(setup.box, setup.particle_diameter_A / (2 * setup.pixel_size_A), setup.mask_edge)
+        return np.ones((setup.box,) * 3, np.float32), []
+    radius = setup.particle_diameter_A / (2 * setup.pixel_size_A)
+    return soft_sphere(setup.box, radius, setup.mask_edge), []
 
 
 def make_reader(table_paths: list[Path]) -> ReadImages:
@@ -210,10 +226,8 @@ def make_reader(table_paths: list[Path]) -> ReadImages:
     return ImageReader(table_paths).read
 
 
-def first_noise(
-    setup: ImagingSetup, data: ParticleData, read: ReadImages, per_group: int, seed: int
-) -> F64:
-    """Noise spectra of the optics groups from the images themselves (refinement.md 5.8): (n_optics, n_shells)."""
+def first_noise(setup: ImagingSetup, data: ParticleData, read: ReadImages, per_group: int, seed: int) -> F64:
+    """Noise spectra of the optics groups from their images (refinement.md 5.8): (n_optics, n_shells)."""
     mean = np.zeros((len(setup.optics), setup.n_shells))
     average = np.zeros(setup.n_shells)
     counts = np.zeros(len(setup.optics))

@@ -108,8 +108,7 @@ class Iteration:
     ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
         """Sums of this rank's particles of each half; their poses are replaced in ``shares``."""
         sums, bad = {}, {}
-        for h in self.team.sets:
-            share = shares[h]
+        for h, share in shares.items():
             reference = maps[h]
             assert reference is not None
             model = self._half_model(halves[h], reference, search, drifts[h])

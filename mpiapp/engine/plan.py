@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from mpiapp.backend.base import ImagingSetup
@@ -9,28 +12,58 @@ from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.state import RunState
 from mpiapp.model.pixels import pixel_list
 from mpiapp.model.projection import grid_radius
-from mpiapp.parallel.base import Team
 
 MIB = 1 << 20
 
 
-def plan_lines(team: Team, config: RefineConfig, setup: ImagingSetup, state: RunState) -> list[str]:
+class Seat(NamedTuple):
+    """Machine and number of threads of a rank."""
+
+    host: str
+    threads: int
+
+
+def plan_lines(
+    config: RefineConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat]
+) -> list[str]:
     """Lines for the log: who does what, and memory at the first and at the final image size."""
     n1, n2 = (int((state.half == h).sum()) for h in (1, 2))
-    threads = config.threads or team.threads
+    s = state.schedule
+    workers = seats[1:] or seats
+    threads = sorted({seat.threads for seat in workers})
+    each = "-".join(str(n) for n in dict.fromkeys((threads[0], threads[-1])))
+    shell = s.frequency * setup.box * setup.pixel_size_A
+    first = s.current_size or 2 * (int(shell) + config.incr_size)
     head = [
-        f" Particles= {n1 + n2} ({n1} + {n2} in the halves); box= {setup.box} px of {setup.pixel_size_A:.4g} A; "
-        f"optics groups= {len(setup.optics)}; groups= {setup.n_groups}; symmetry= {setup.group.name}",
-        f" Processes= {team.size}; threads each= {threads}; seed= {state.seed}",
+        f" Particles= {n1 + n2} ({n1} + {n2} in the halves); box= {setup.box} px of "
+        f"{setup.pixel_size_A:.4g} A; optics groups= {len(setup.optics)}; groups= {setup.n_groups}; "
+        f"symmetry= {setup.group.name}",
+        f" Processes= {len(seats)} ({_roles(seats)}); threads each= {each}; seed= {state.seed}",
+        f" {_beginning(config, state)}",
         " Memory a process, MiB (estimate)      volume   accumulators   slices   total",
     ]
-    final = state.schedule.current_size or 2 * (int(state.schedule.frequency * setup.box * setup.pixel_size_A) + config.incr_size)
-    for label, size in (("this sampling", min(final, setup.box)), ("final iteration", setup.box)):
-        volume, sums, slices = memory(setup, size, threads)
-        head.append(
-            f"   {label:<18} size {size:4d}  {volume:10.0f} {sums:14.0f} {slices:8.0f} {volume + sums + slices:7.0f}"
-        )
+    for label, size in (("this sampling", min(first, setup.box)), ("final iteration", setup.box)):
+        volume, sums, slices = memory(setup, size, threads[-1])
+        total = volume + sums + slices
+        head.append(f"   {label:<18} size {size:4d}  {volume:10.0f} {sums:14.0f} {slices:8.0f} {total:7.0f}")
     return head
+
+
+def _roles(seats: Sequence[Seat]) -> str:
+    hosts = len({seat.host for seat in seats})
+    where = f" on {hosts} machines" if hosts > 1 else ""
+    return f"one leader, {len(seats) - 1} working{where}" if len(seats) > 1 else "leads and works"
+
+
+def _beginning(config: RefineConfig, state: RunState) -> str:
+    s = state.schedule
+    search = "local searches" if s.sigma_deg is not None else "global searches"
+    begin = f"Going on after iteration {s.iteration}" if s.iteration else "Starting"
+    return (
+        f"{begin} with {search} at HEALPix order {s.healpix_order} (fine step {s.step_deg:.3g} degrees), "
+        f"local from order {config.auto_local_healpix_order}; offsets to {s.offset_range_A:.4g} A in fine "
+        f"steps of {s.fine_offset_step_A:.4g} A"
+    )
 
 
 def memory(setup: ImagingSetup, size: int, threads: int) -> tuple[float, float, float]:

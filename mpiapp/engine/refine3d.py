@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from mpiapp.engine.iteration import (
     make_search,
     uniform_prior,
 )
+from mpiapp.engine.job_status import abort_file, failure_marker, job_markers, mark_success
 from mpiapp.engine.maximization import update_parameters, with_spectra
+from mpiapp.engine.partial import expectation, is_usable, keep, remaining
 from mpiapp.engine.schedule import (
     Policy,
     has_converged,
@@ -36,10 +38,11 @@ from mpiapp.engine.schedule import (
     update_resolution,
     update_sampling,
 )
+from mpiapp.engine.settings import check_supported, make_options, make_policy
 from mpiapp.engine.startup import Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.writer import Writer
-from mpiapp.errors import StopRequested
+from mpiapp.errors import InputError, StopRequested
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.ctf import ctf
 from mpiapp.model.fsc import resolution_at
@@ -77,7 +80,7 @@ class Refinement:
         self.data: ParticleData = start.data
         self.names = start.names
         self.policy = make_policy(config, start.setup)
-        self.options = make_options(config, team.threads)
+        self.options = make_options(config, start.threads)
         self.schedule: Schedule = start.schedule
         self.halves: list[HalfState] = start.halves
         self.maps = start.maps
@@ -87,6 +90,7 @@ class Refinement:
         self.read: ReadImages = make_reader(start.stack_paths)
         self.iteration = Iteration(team, backend, start.setup, self.options, start.solvent)
         self.writer = start.writer
+        self.partial = start.partial  # leader
         self.began = time.monotonic()
 
     def run(self) -> Result:
@@ -99,6 +103,7 @@ class Refinement:
                 break
             if self.schedule.iteration >= self.config.auto_iter_max:
                 log.emit([f" Auto-refine: stopped after --auto_iter_max {self.config.auto_iter_max} iterations"])
+                self._complete(self.schedule.iteration)
                 break
         return Result(
             self.names,
@@ -110,28 +115,34 @@ class Refinement:
     # ---- one iteration -------------------------------------------------------------------------------------
 
     def _next(self) -> None:
+        if self.team.any(self.stop.raised):
+            raise StopRequested(self._stop_message(self.schedule.iteration))
         if self.team.is_leader:
             self._decide()
         self.schedule, drifts = self.team.bcast((self.schedule, self._drifts()))
         for h, share in self.shares.items():
             share.poses = undo(share.poses, drifts[h])
-        self._share_parameters()
         s = self.schedule
         correlate = self.config.firstiter_cc and s.iteration == 1
         search = make_search(self.policy, self.options, s, self.config.sym, correlate)
         self._announce(search.n_directions * search.grid.psi_deg.size, len(search.coarse_shifts_A))
+        self._share_parameters()
         begun = time.monotonic()
-        total = sum(share.rows.size for share in self.shares.values())
-        shown = self.team.local_worker == 0 and (self.team.size == 1 or self.team.rank == 1)
-        with Progress(" Expectation", total, shown=shown) as progress:
+        partial = self._take_partial()
+        with self._progress(partial) as progress:
 
             def step(n: int) -> bool:
                 progress.advance(n)
                 return self.stop.raised
 
-            sums, bad = self.iteration.expectation(search, self.halves, self.maps, self.shares, drifts, self.read, step)
+            def expect(shares: dict[int, Share]) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+                return self.iteration.expectation(
+                    search, self.halves, self.maps, shares, drifts, self.read, step
+                )
+
+            sums, bad = expectation(self.team, partial, self.shares, expect)
         if self.team.any(self.stop.raised):
-            raise StopRequested(self._stop_message())
+            self._stop(sums, bad)
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self.iteration.maximization(sums, s, self.maps, self.setup.seed)
@@ -308,7 +319,9 @@ class Refinement:
         row = {
             "iteration": s.iteration,
             "resolution_A": 1 / max(s.frequency, 1e-6),
+            "resolution_0.143_A": resolution_at(state.fsc, 0.143, self.setup.pixel_size_A, self.setup.box),
             "step_deg": s.step_deg,
+            "offset_step_A": s.fine_offset_step_A,
             "accuracy_rot_deg": s.accuracy_rot_deg,
             "accuracy_trans_A": s.accuracy_trans_A,
             "change_angle_deg": s.change_angle_deg,
@@ -333,9 +346,11 @@ class Refinement:
 
     def _write(self, state: RunState) -> None:
         assert self.writer is not None
-        number = state.schedule.iteration
-        if number % self.config.write_every == 0 or number == 0:
-            self.writer.iteration(state)
+        self.writer.iteration(state)
+
+    def _complete(self, last: int) -> None:
+        if self.writer is not None:
+            self.writer.complete(last)
 
     def _finish(self, state: RunState, result: MapResult) -> None:
         assert self.writer is not None and result.joined is not None
@@ -349,7 +364,7 @@ class Refinement:
             )
         )
         shell = resolution_at(result.fsc, 0.143, self.setup.pixel_size_A, self.setup.box)
-        log.emit([f" Auto-refine: + First shell of the FSC below 0.143: {shell:.4g} A"])
+        log.emit([f" Auto-refine: + FSC of the half maps is above 0.143 up to: {shell:.4g} A"])
 
     def _leader_map(self, h: int) -> NDArray[np.float32]:
         volume = self.maps[h]
@@ -360,43 +375,40 @@ class Refinement:
         assert self.state is not None
         return self.state
 
-    def _stop_message(self) -> str:
-        last = self.schedule.iteration - 1
-        return (
-            f"{self.stop.reason or 'stopped by another rank'}; nothing finished is lost: "
-            f"go on with --continue {self.names.optimiser(last)}"
-        )
+    def _progress(self, partial: dict[str, Any] | None) -> Progress:
+        """Progress of this rank; one of those that work shows it."""
+        shown = self.config.verb > 0 and self.team.rank == min(1, self.team.size - 1)
+        label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
+        return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
 
+    def _take_partial(self) -> dict[str, Any] | None:
+        """What was kept of this iteration when the run was stopped, if it still fits (leader)."""
+        partial, self.partial = self.partial, None
+        if partial is None:
+            return None
+        if not is_usable(partial, self.schedule, self.config):
+            log.emit([" The unfinished iteration is done again from its start, as options were changed"])
+            return None
+        log.emit([f" {int(partial['done'].sum())} particles of this iteration were done before the run was stopped"])
+        return partial
 
-def make_policy(config: RefineConfig, setup: ImagingSetup) -> Policy:
-    """Rules of the schedule from the options."""
-    return Policy(
-        setup.box,
-        setup.pixel_size_A,
-        setup.particle_diameter_A,
-        config.auto_local_healpix_order,
-        config.minres_map,
-        config.auto_ignore_angles,
-        config.auto_resol_angles,
-        config.sigma_ang,
-        config.relion_convergence,
-    )
+    def _stop(self, sums: dict[int, WeightedSums], bad: dict[int, NDArray[np.bool_]]) -> NoReturn:
+        """Keep what is done of this iteration and end the run (all ranks)."""
+        half = self._state().half if self.team.is_leader else None
+        done = 0
+        try:
+            done = keep(self.team, self.names, self.config, self.schedule, half, self.shares, sums, bad)
+        except InputError as fault:  # a full disk: the iteration starts anew then
+            log.emit([f" WARNING: {fault}"])
+        if self.team.is_leader:
+            log.emit([f" Stopped in iteration {self.schedule.iteration} with {done} of its particles done"])
+        raise StopRequested(self._stop_message(self.schedule.iteration - 1))
 
-
-def make_options(config: RefineConfig, workers: int) -> Options:
-    """Options of the two steps."""
-    return Options(
-        config.low_resol_join_halves,
-        config.tau2_fudge if config.tau2_fudge > 0 else 1.0,
-        config.minres_map,
-        config.adaptive_fraction,
-        config.maxsig,
-        config.strict_highres_exp,
-        config.strict_lowres_exp,
-        config.solvent_correct_fsc,
-        config.flatten_solvent or bool(config.solvent_mask),
-        workers,
-    )
+    def _stop_message(self, last: int) -> str:
+        self._complete(last)
+        reasons = self.team.allgather(self.stop.reason)
+        reason = next(text for text in reasons if text)
+        return f"{reason}; nothing is lost: go on with --continue {self.names.optimiser(last)}"
 
 
 def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | None:
@@ -418,21 +430,34 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
         A signal or the time limit ended the run at a checkpoint.
     """
     from mpiapp.parallel.runtime import session
+    from mpiapp.parallel.watch import watch
 
     if config is None:
         config = RefineConfig.from_options(options)
-    config = config.validate()
-    with session(n_sets=2) as team:
+    folder = "" if config.dry_run else config.pipeline_control
+    with job_markers(folder):
+        check_supported(config.validate())
         hours = config.max_hours if config.max_hours > 0 else None
-        with StopFlag(hours) as stop:
-            return _run(team, config, stop)
+        with session(n_sets=2) as team, StopFlag(hours) as stop, failure_marker(folder):
+            with watch(team, stop, abort_file(folder)):
+                result = _run(team, config, stop)
+            if team.is_leader:
+                mark_success(folder)
+    return result
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from mpiapp.backend.cpu import CpuBackend
+    from mpiapp.parallel.threads import limit_threads
 
-    threads = config.threads or team.threads
-    start = begin(team, config)
-    if start is None:
-        return None
-    return Refinement(team, CpuBackend(threads), start.config, start, stop).run()
+    try:
+        start = begin(team, config)
+        if start is None:
+            return None
+        limit_threads(start.threads, override=start.config.threads > 0)
+        return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()
+    except Exception as fault:
+        log.to_file(f" {type(fault).__name__}: {fault}")
+        raise
+    finally:
+        log.close()

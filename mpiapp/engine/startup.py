@@ -13,9 +13,10 @@ from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.inputs import Inputs, first_noise, make_reader, read_inputs, resolve_seed
 from mpiapp.engine.iteration import HALVES, Share
-from mpiapp.engine.plan import plan_lines
-from mpiapp.engine.resume import resume
+from mpiapp.engine.plan import Seat, plan_lines
+from mpiapp.engine.resume import Resumed, check_continued, fingerprint, resume
 from mpiapp.engine.schedule import Policy, local_sigma_deg, resolution_shell
+from mpiapp.engine.settings import check_supported, make_policy
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.writer import Writer
 from mpiapp.errors import InputError
@@ -44,78 +45,116 @@ class Start:
     shares: dict[int, Share]
     solvent: F32
     stack_paths: list[Path]
+    threads: int
     state: RunState | None = None
     inputs: Inputs | None = None
     writer: Writer | None = None
+    partial: dict[str, Any] | None = None  # an iteration that was cut short (leader)
+
+
+@dataclass
+class Led:
+    """What the leader has read."""
+
+    config: RefineConfig
+    inputs: Inputs
+    state: RunState
+    partial: dict[str, Any] | None
 
 
 def begin(team: Team, config: RefineConfig) -> Start | None:
     """Prepare a new or a continued refinement on all ranks; None when only the plan was asked for."""
-    inputs, state, small = None, None, None
+    led, small = None, None
+    seats = [Seat(*seat) for seat in team.allgather((team.host, config.threads or team.threads))]
     with raise_together(team):
         if team.is_leader:
-            config, inputs, state = _lead(team, config)
-            small = (config, inputs.setup, [str(p) for p in inputs.table.stack_paths], state.schedule)
-    config, setup, stack_paths, schedule = team.bcast(small)
+            led = _lead(config, seats)
+            small = (led.config, led.inputs.setup, [str(p) for p in led.inputs.table.stack_paths])
+    config, setup, stack_paths = team.bcast(small)
     if config.dry_run:
         return None
     names = OutputNames(config.output_root)
+    if not team.is_leader:
+        log.setup(config.verb, rank=team.rank, rank_log_file=_rank_log(names, config, team.rank))
+    start = _hand_out(team, led, config, names, setup)
+    start.stack_paths = [Path(p) for p in stack_paths]
+    if led is not None:
+        start.state, start.inputs, start.partial = led.state, led.inputs, led.partial
+        policy, particles = make_policy(config, setup), fingerprint(led.inputs)
+        start.writer = Writer(config, setup, policy, led.inputs.table, names, particles)
+    return start
+
+
+def _hand_out(
+    team: Team, led: Led | None, config: RefineConfig, names: OutputNames, setup: ImagingSetup
+) -> Start:
+    """Arrays of the leader to the ranks that need them."""
+    state, inputs = (led.state, led.inputs) if led is not None else (None, None)
+    schedule = team.bcast(state.schedule if state else None)
     half = team.bcast_array(state.half if state else None)
-    assert half is not None
-    data = _share_data(team, inputs.data if inputs else None)
+    data = _share_fields(team, ParticleData, inputs.data if inputs else None)
     packed = team.bcast_array(state.poses.pack() if state else None)
     solvent = team.bcast_array(inputs.solvent if inputs else None)
-    assert packed is not None and solvent is not None
-    halves = [_share_half(team, state.halves[h] if state else None) for h in HALVES]
+    assert half is not None
+    assert packed is not None
+    assert solvent is not None
+    halves = [_share_fields(team, HalfState, state.halves[h] if state else None) for h in HALVES]
     team.assign([int((half == h + 1).sum()) for h in HALVES])
     shares = _my_shares(team, half, data, Poses.unpack(packed))
     maps: list[F32 | None] = []
     for h in HALVES:
         received = team.from_leader_to_set(h, state.maps[h] if state else None)
         maps.append(state.maps[h] if state else received)
-    start = Start(
-        config, names, setup, data, schedule, halves, maps, shares, solvent, [Path(p) for p in stack_paths]
-    )
-    if team.is_leader and inputs is not None:
-        start.state, start.inputs = state, inputs
-        from mpiapp.engine.refine3d import make_policy
-
-        start.writer = Writer(config, setup, make_policy(config, setup), inputs.table, names)
-    return start
+    threads = config.threads or team.threads
+    return Start(config, names, setup, data, schedule, halves, maps, shares, solvent, [], threads)
 
 
-def _lead(team: Team, config: RefineConfig) -> tuple[RefineConfig, Inputs, RunState]:
+def _lead(config: RefineConfig, seats: list[Seat]) -> Led:
     """Read and check everything, on the leader."""
-    stored = None
+    found: Resumed | None = None
     if config.continue_from:
-        config, stored = resume(config)
+        found = resume(config)
+        config = found.config
+        check_supported(config)
     names = OutputNames(config.output_root)
-    _open_log(names, config, append=bool(config.continue_from))
+    _open_log(names, config)
     log.emit(log.options(config))
-    seed = resolve_seed(config) if stored is None else stored.seed
+    seed = resolve_seed(config) if found is None else found.seed
     config = replace(config, random_seed=seed)
-    inputs = read_inputs(config, seed)
-    for warning in [*inputs.warnings, *config.advice()]:
+    inputs = read_inputs(config, seed, None if found is None else found.reference)
+    remarks = [] if found is None else found.remarks
+    for warning in [*remarks, *inputs.warnings, *config.advice()]:
         log.emit([f" WARNING: {warning}"])
-    state = stored if stored is not None else _fresh(config, inputs, seed, team.threads)
-    if len(state.half) != len(inputs.table):
-        raise InputError(
-            f"{config.input_star}: {len(inputs.table)} particles, but the run that is continued had {len(state.half)}; "
-            "give it the same particles"
-        )
-    log.emit(plan_lines(team, config, inputs.setup, state))
-    return config, inputs, state
+    if found is None:
+        state = _fresh(config, inputs, seed, seats[0].threads)
+    else:
+        state = found.make_state(inputs)
+        check_continued(config, state, inputs, found)
+    log.emit(plan_lines(config, inputs.setup, state, seats))
+    return Led(config, inputs, state, None if found is None else found.partial)
 
 
-def _open_log(names: OutputNames, config: RefineConfig, append: bool) -> None:
+def _open_log(names: OutputNames, config: RefineConfig) -> None:
     if config.dry_run:
         log.setup(config.verb)
         return
     try:
         names.folder.mkdir(parents=True, exist_ok=True)
+        log.setup(
+            config.verb,
+            log_file=names.log,
+            rank_log_file=_rank_log(names, config, 0),
+            append=bool(config.continue_from),
+        )
     except OSError as fault:
-        raise InputError(f"{names.folder}: this output folder can not be made ({fault.strerror}); choose another --o") from fault
-    log.setup(config.verb, log_file=names.log, append=append)
+        raise InputError(
+            f"{names.folder}: output can not be written to this folder ({fault.strerror}); choose another --o "
+            "or change its permissions"
+        ) from fault
+
+
+def _rank_log(names: OutputNames, config: RefineConfig, rank: int) -> Path | None:
+    return names.rank_log(rank) if config.verb > 1 else None
 
 
 def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> RunState:
@@ -172,7 +211,7 @@ def _first_schedule(config: RefineConfig, setup: ImagingSetup, half: HalfState) 
         oversampling=config.oversampling,
         increment=config.incr_size,
     )
-    policy = Policy(setup.box, setup.pixel_size_A, setup.particle_diameter_A, minres_map=config.minres_map, sigma_ang_deg=config.sigma_ang)
+    policy: Policy = make_policy(config, setup)
     if config.ini_high > 0:
         shell = policy.shell(1 / config.ini_high)
     else:
@@ -183,18 +222,10 @@ def _first_schedule(config: RefineConfig, setup: ImagingSetup, half: HalfState) 
     return schedule
 
 
-def _share_data(team: Team, data: ParticleData | None) -> ParticleData:
-    arrays: list[Any] = [
-        team.bcast_array(getattr(data, f.name) if data is not None else None) for f in fields(ParticleData)
-    ]
-    return ParticleData(*arrays)
-
-
-def _share_half(team: Team, half: HalfState | None) -> HalfState:
-    arrays: list[Any] = [
-        team.bcast_array(getattr(half, f.name) if half is not None else None) for f in fields(HalfState)
-    ]
-    return HalfState(*arrays)
+def _share_fields(team: Team, kind: Any, value: Any) -> Any:
+    """A dataclass of arrays of the leader, on all ranks."""
+    arrays = [team.bcast_array(None if value is None else getattr(value, f.name)) for f in fields(kind)]
+    return kind(*arrays)
 
 
 def _my_shares(team: Team, half: NDArray[np.int8], data: ParticleData, poses: Poses) -> dict[int, Share]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+import mpiapp
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.schedule import Policy
@@ -17,7 +19,7 @@ from mpiapp.model.sampling import direction_grid
 
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
-    from mpiapp.io.relion_files import ClassRecord, ModelRecord, OptimiserRecord
+    from mpiapp.io.relion_files import ClassRecord, ModelRecord, OptimiserRecord, SamplingRecord
 
 F32 = NDArray[np.float32]
 
@@ -26,26 +28,47 @@ class Writer:
     """Output files of one run."""
 
     def __init__(
-        self, config: RefineConfig, setup: ImagingSetup, policy: Policy, table: ParticleTable, names: OutputNames
+        self,
+        config: RefineConfig,
+        setup: ImagingSetup,
+        policy: Policy,
+        table: ParticleTable,
+        names: OutputNames,
+        particles: int = 0,
     ) -> None:
         self.config, self.setup, self.policy, self.table, self.names = config, setup, policy, table, names
-        self.start = (config.healpix_order, config.offset_range * setup.pixel_size_A, config.offset_step * setup.pixel_size_A)
+        self.particles = particles  # fingerprint
+        self.last_files = -1
 
     def iteration(self, state: RunState) -> None:
-        """Files of one iteration, the checkpoint last: it vouches for the others."""
-        from mpiapp.io.checkpoint import save_checkpoint
-        from mpiapp.io.mrc import write_map
+        """Files of one iteration. The optimiser file comes last: where it is, the others are complete."""
+        from mpiapp.io.checkpoint import remove_older, save_checkpoint
 
         number = state.schedule.iteration
-        for h, volume in enumerate(state.maps, 1):
-            write_map(self.names.half_map(number, h), volume, self.setup.pixel_size_A)
-        self._tables(state, number)
-        save_checkpoint(
-            self.names.checkpoint(number),
-            state.to_dict(),
-            {"config": self.config.to_dict(), "setup": _describe_setup(self.setup)},
-            keep=self.config.checkpoint_keep,
-        )
+        if number % self.config.write_every == 0:
+            self._files(state)
+        path = self.names.checkpoint(number)
+        keep = self.config.checkpoint_keep
+        save_checkpoint(path, state.to_dict(), self.provenance(), keep=keep + 1)
+        self._optimiser_file(state, number)
+        remove_older(path, keep)
+        self.names.partial_checkpoint(number).unlink(missing_ok=True)
+
+    def complete(self, number: int) -> None:
+        """The files of the last iteration of a run that ends before it converges, if they were left out."""
+        from mpiapp.io.checkpoint import load_checkpoint
+
+        if number != self.last_files and self.names.checkpoint(number).is_file():
+            self._files(RunState.from_dict(load_checkpoint(self.names.checkpoint(number))[0]))
+
+    def provenance(self) -> dict[str, object]:
+        """Where a checkpoint comes from."""
+        return {
+            "config": self.config.to_dict(),
+            "setup": _describe_setup(self.setup),
+            "particles": self.particles,
+            "command": self._command(),
+        }
 
     def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
         """Files of the converged run."""
@@ -55,49 +78,104 @@ class Writer:
             write_map(self.names.unfil(h), half_map, self.setup.pixel_size_A)
         write_map(self.names.final_map(), volume, self.setup.pixel_size_A)
         self._tables(state, None)
+        self._distribution(state, state.halves[0], None, None)
+        self._optimiser_file(state, None)
+        self.names.partial_checkpoint(state.schedule.iteration).unlink(missing_ok=True)
 
     def plots(self, state: RunState, volume: F32) -> None:
         """FSC, slices, angular distribution and progress as PNG with their numbers."""
         from mpiapp.report.plots import plot_angular_distribution, plot_fsc, plot_progress, plot_slices
 
         frequency = np.arange(self.setup.n_shells) / (self.setup.box * self.setup.pixel_size_A)
-        plot_fsc(self.names.fsc_plot(), {"half maps, unmasked": (frequency, state.fsc)})
-        plot_slices(self.names.slices_plot(), volume, self.setup.pixel_size_A, "Final map")
+        label = "half maps, " + ("corrected for the mask" if self.config.solvent_correct_fsc else "unmasked")
+        plot_fsc(self.names.fsc_plot(), {label: (frequency, state.fsc)})
+        plot_slices(
+            self.names.slices_plot(),
+            volume,
+            self.setup.pixel_size_A,
+            "Final map",
+            self.setup.particle_diameter_A,
+        )
         plot_angular_distribution(
             self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
         )
         plot_progress(self.names.progress_plot, state.history)
 
+    def _files(self, state: RunState) -> None:
+        """Maps and tables of an iteration, but for the optimiser file."""
+        from mpiapp.io.mrc import write_map
+
+        number = state.schedule.iteration
+        for h, (volume, half) in enumerate(zip(state.maps, state.halves, strict=True), 1):
+            write_map(self.names.half_map(number, h), volume, self.setup.pixel_size_A)
+            self._distribution(state, half, number, h)
+        self._tables(state, number)
+        self.last_files = number
+
+    def _distribution(self, state: RunState, half: HalfState, number: int | None, h: int | None) -> None:
+        from mpiapp.io.relion_files import write_angular_distribution
+
+        grid = direction_grid(state.schedule.healpix_order, self.config.sym)
+        write_angular_distribution(
+            self.names.angular_distribution(number, h),
+            grid.rot_deg,
+            grid.tilt_deg,
+            half.direction_prior,
+            self.setup.box,
+            self.setup.pixel_size_A,
+            state.schedule.healpix_order,
+        )
+
     def _tables(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.particles import write_particles
-        from mpiapp.io.relion_files import SamplingRecord, write_model, write_optimiser, write_sampling
+        from mpiapp.io.relion_files import write_model, write_sampling
 
         write_particles(self.names.data(number), self.table, self._columns(state))
-        s = state.schedule
-        grid = direction_grid(s.healpix_order, self.config.sym)
-        write_sampling(
-            self.names.sampling(number),
-            SamplingRecord(
-                psi_step_deg=grid.psi_step_deg,
-                offset_range_A=s.offset_range_A,
-                offset_step_A=s.offset_step_A,
-                healpix_order=s.healpix_order,
-                symmetry=self.config.sym,
-                perturb_instance=s.perturbation,
-                perturb_factor=self.config.perturb,
-                original_healpix_order=self.start[0],
-                original_offset_range_A=self.start[1],
-                original_offset_step_A=self.start[2],
-                rot_deg=grid.rot_deg,
-                tilt_deg=grid.tilt_deg,
-            ),
-        )
+        write_sampling(self.names.sampling(number), self._sampling(state))
         if number is None:
             write_model(self.names.model(None), self._model(state, state.halves[0], None))
         else:
             for h, half in enumerate(state.halves, 1):
                 write_model(self.names.model(number, h), self._model(state, half, h))
-        write_optimiser(self.names.optimiser(number), self._optimiser(state, number))
+
+    def _sampling(self, state: RunState) -> SamplingRecord:
+        from mpiapp.io.relion_files import SamplingRecord
+
+        s, c = state.schedule, self.config
+        grid = direction_grid(s.healpix_order, c.sym)
+        return SamplingRecord(
+            psi_step_deg=grid.psi_step_deg,
+            offset_range_A=s.offset_range_A,
+            offset_step_A=s.offset_step_A,
+            healpix_order=s.healpix_order,
+            symmetry=c.sym,
+            perturb_instance=s.perturbation,
+            perturb_factor=c.perturb,
+            original_healpix_order=c.healpix_order,
+            original_psi_step_deg=360.0 / (6 * 2**c.healpix_order),
+            original_offset_range_A=c.offset_range * self.setup.pixel_size_A,
+            original_offset_step_A=c.offset_step * self.setup.pixel_size_A,
+            rot_deg=grid.rot_deg,
+            tilt_deg=grid.tilt_deg,
+        )
+
+    def _optimiser_file(self, state: RunState, number: int | None) -> None:
+        from mpiapp.io.relion_files import write_optimiser
+
+        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self._command()}"
+        write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
+
+    def _command(self) -> str:
+        """The command line that stands for this run's options, whether they came from one or from Python."""
+        given = [(f, v) for f, v, origin in self.config.describe() if origin == "given"]
+        switches = {"on": "{}", "off": "--no_{}"}
+        words = [
+            switches[value].format(flag if value == "on" else flag[2:])
+            if value in switches
+            else f"{flag} {shlex.quote(value)}"
+            for flag, value in given
+        ]
+        return " ".join(["mpiapp refine3d", *words])
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         p = state.poses

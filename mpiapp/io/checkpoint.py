@@ -57,7 +57,7 @@ def save_checkpoint(
     }
     with atomic_file(path, tree_bytes(state)) as temporary:
         write_tree(temporary, {"state": state, "provenance": origin}, attributes)
-    _remove_older(Path(path), keep)
+    remove_older(path, keep)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -120,8 +120,9 @@ def _remedy(path: Path) -> str:
     return "Give a file that a run wrote, such as run_it012_checkpoint.h5"
 
 
-def _remove_older(path: Path, keep: int) -> None:
-    own = _names_of(path)
+def remove_older(path: str | Path, keep: int) -> None:
+    """Remove the checkpoints of the same run before this one, but for the last ``keep - 1`` of them."""
+    own = _names_of(Path(path))
     if own is None:
         return
     names, iteration = own

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mpiapp.model.aberrations import even_gamma, magnify, odd_phase
 from mpiapp.model.ctf import ctf
+from mpiapp.model.fourier import axis_frequencies
 from mpiapp.model.particles import OpticsModel
 from mpiapp.model.pixels import pixel_list, round_half_away
 from mpiapp.model.projection import slice_volume
@@ -91,6 +92,15 @@ def transform_at(image: NDArray[np.floating[Any]], k: F64) -> C128:
     return np.asarray(((image @ along_x) * along_y).sum(0) / box**2)
 
 
+def demodulated(image: NDArray[np.floating[Any]], optics: OpticsModel) -> F64:
+    """An image without its odd aberrations: integer pixels times exp(-i psi_odd) (refinement.md 3.5)."""
+    box = optics.box
+    kx, ky = np.arange(box // 2 + 1), axis_frequencies(box)[:, None]
+    sx, sy = magnify(kx / (box * optics.pixel_size_A), ky / (box * optics.pixel_size_A), optics.magnification)
+    factor = np.exp(-1j * odd_phase(optics.odd_zernike, sx, sy))
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(image) * factor, s=image.shape))
+
+
 def observe(
     image: NDArray[np.floating[Any]],
     samples: Samples,
@@ -119,9 +129,9 @@ def observe(
     if optics.premultiplied:
         contrast = contrast**2
         power = scale * contrast
-    transform = transform_at(image, samples.k) * np.exp(-1j * odd_phase(optics.odd_zernike, sx, sy))
+    transform = transform_at(demodulated(image, optics), samples.k)
     variance = sigma2[np.minimum(samples.shell, sigma2.size - 1)]
-    known = (variance > 0) & (np.hypot(*samples.k) <= optics.box / 2)
+    known = (variance > 0) & (np.hypot(*samples.k) <= optics.box / 2 + 1e-6)
     weight = np.where(known, samples.density / np.where(known, variance, 1.0), 0.0)
     return Observation(samples, transform, scale * contrast, power, weight, cycles_per_A)
 

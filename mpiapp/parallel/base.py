@@ -171,5 +171,11 @@ class Team(Protocol):
         afterwards: messages may be left unread.
         """
 
+    def sound_alarm(self, reason: str) -> None:
+        """Tell all processes that the run should end soon, and why (not collective; from any thread)."""
+
+    def hears_alarm(self) -> str:
+        """Reason of another process that sounded the alarm, or nothing (not collective; from any thread)."""
+
     def abort(self, code: int) -> None:
         """End all processes at once with an exit code (not collective)."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 _FAILED_TAG = 9
+_ALARM_TAG = 11
+_ALARM_BYTES = 256
 
 
 class MpiTeam:
@@ -48,6 +50,9 @@ class MpiTeam:
     ) -> None:
         self._world = comm.Dup()
         self._exit = comm.Dup()
+        self._alarm = comm.Dup()
+        # other threads than the main one send and hear it
+        self._has_alarm = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._piece_bytes = piece_bytes
         self.rank: int = self._world.rank
         self.size: int = self._world.size
@@ -140,6 +145,7 @@ class MpiTeam:
         self._free_sets()
         self._world.Free()
         self._exit.Free()
+        self._alarm.Free()
 
     # --- all processes -----------------------------------------------------------------------------
 
@@ -188,6 +194,22 @@ class MpiTeam:
             if rank != self.rank:
                 self._exit.Isend([None, MPI.BYTE], dest=rank, tag=_FAILED_TAG).Free()
         return not pieces.wait_until(lambda: told(self.rank), patience_s)
+
+    def sound_alarm(self, reason: str) -> None:
+        if not self._has_alarm:
+            return
+        # kept until the end: nobody waits for these messages to be read
+        self._alarm_text = np.frombuffer(reason.encode().ljust(_ALARM_BYTES)[:_ALARM_BYTES], np.uint8)
+        for rank in range(self.size):
+            if rank != self.rank:
+                self._alarm.Isend([self._alarm_text, MPI.BYTE], dest=rank, tag=_ALARM_TAG).Free()
+
+    def hears_alarm(self) -> str:
+        if not (self._has_alarm and self._alarm.Iprobe(source=MPI.ANY_SOURCE, tag=_ALARM_TAG)):
+            return ""
+        text, status = np.empty(_ALARM_BYTES, np.uint8), MPI.Status()
+        self._alarm.Recv([text, MPI.BYTE], source=MPI.ANY_SOURCE, tag=_ALARM_TAG, status=status)
+        return f"{text.tobytes().decode(errors='replace').strip()} (rank {status.source})"
 
     def abort(self, code: int) -> None:
         # of the world, not of a duplicate: only then does MPICH's mpiexec end with this code every time

@@ -112,5 +112,11 @@ class SerialTeam:
     def claim_report(self, patience_s: float) -> bool:
         return True
 
+    def sound_alarm(self, reason: str) -> None:
+        return None
+
+    def hears_alarm(self) -> str:
+        return ""
+
     def abort(self, code: int) -> None:
         os._exit(code)

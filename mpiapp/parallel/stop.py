@@ -1,8 +1,9 @@
-"""A request to end early - signal or time limit - that the engine looks at between steps."""
+"""A request to end early - signal, time limit or another rank - that the engine looks at between steps."""
 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from types import FrameType
 from typing import Any
@@ -12,7 +13,8 @@ class StopFlag:
     """Watches for SIGTERM, SIGUSR1, the first SIGINT and a time limit, as a context manager.
 
     The handlers only take a note, so no step is cut in half. A second SIGINT interrupts as usual. Signals
-    reach some ranks only: decide together with ``team.any(flag.raised)``.
+    reach some ranks only: decide together with ``team.any(flag.raised)``. Only the main thread can catch
+    signals; in another one the time limit alone counts.
 
     Parameters
     ----------
@@ -28,20 +30,24 @@ class StopFlag:
         begin = time.monotonic() if started is None else started
         self._deadline = None if max_hours is None else begin + 3600 * max_hours
         self._max_hours = max_hours
-        self._received: signal.Signals | None = None
+        self._asked = ""
         self._former: dict[signal.Signals, Any] = {}
 
     @property
     def raised(self) -> bool:
         """Whether the run should end at the next opportunity."""
-        return self._received is not None or self._late
+        return bool(self._asked) or self._late
 
     @property
     def reason(self) -> str:
         """Why, for the log; empty when not raised."""
-        if self._received is not None:
-            return f"signal {self._received.name} received"
+        if self._asked:
+            return self._asked
         return f"time limit of {self._max_hours:g} hours reached" if self._late else ""
+
+    def ask(self, reason: str) -> None:
+        """Ask for the end; of several reasons the first counts."""
+        self._asked = self._asked or reason
 
     @property
     def seconds_left(self) -> float:
@@ -53,6 +59,8 @@ class StopFlag:
         return self.seconds_left <= 0
 
     def __enter__(self) -> StopFlag:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in self.signals:
             self._former[number] = signal.signal(number, self._note)
         return self
@@ -64,6 +72,6 @@ class StopFlag:
         self._former.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._received = signal.Signals(number)
+        self.ask(f"signal {signal.Signals(number).name} received")
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -76,6 +76,14 @@ def emit(lines: Iterable[str], level: int = logging.INFO) -> None:
         logger.log(level, line)
 
 
+def to_file(text: str) -> None:
+    """Write a line to the log file only: what the terminal is shown in another way."""
+    record = logging.LogRecord(NAME, logging.ERROR, __file__, 0, text, None, None)
+    for handler in logging.getLogger(NAME).handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(record)
+
+
 def options(config: JobConfig, width: int = 110) -> list[str]:
     """Lines that show every option of a run: those given, and every default that applied."""
     shown = config.describe()

@@ -256,7 +256,9 @@ def prepare(case: Case, i: int) -> Prepared:
     image = shift_images(raw, pixels[None]) * (case.model.average_norm / case.poses.norm[i])
     circle = soft_circle(optics.box, DIAMETER_A / (2 * optics.pixel_size_A), EDGE).astype(float)
     masked = apply_soft_mask(image, circle)
-    return Prepared(np.asarray(masked[0]), np.asarray(image[0]), pixels * optics.pixel_size_A)
+    inscribed = soft_circle(optics.box, optics.box / 2 - 1, 2).astype(float)
+    unmasked = apply_soft_mask(image, inscribed)
+    return Prepared(np.asarray(masked[0]), np.asarray(unmasked[0]), pixels * optics.pixel_size_A)
 
 
 def observation(case: Case, i: int, samples: Samples, image: F64) -> Observation:
