@@ -18,7 +18,7 @@ from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.inplane import shift_row, turned_ctf
 from mpiapp.kernels.rows import base_row, shifted
 from mpiapp.kernels.select import CUTOFF, significance_threshold
-from mpiapp.kernels.slicing import insert_row
+from mpiapp.kernels.slicing import CHUNK, insert_image
 
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
@@ -42,7 +42,7 @@ class MapSide(NamedTuple):
     """
 
     rows: NDArray[np.float32]  # (n_img, 2, n_pix) transforms Y, real and imaginary parts
-    kx: NDArray[np.float32]  # (n_pix,) pixels of the image
+    kx: NDArray[np.float32]  # (n_group, n_pix) pixels of the image, at the origin where outside the sphere
     ky: NDArray[np.float32]
     sx: NDArray[np.float32]  # (n_group, n_pix) frequencies in 1/A, magnification applied
     sy: NDArray[np.float32]
@@ -59,12 +59,9 @@ class Grid(NamedTuple):
     values: NDArray[np.float32]  # (size, 4) real, imaginary, weight, unused
     radius: int  # R
     padding: np.float32
-    index: NDArray[np.int32]  # (n_pix,)
-    sign: NDArray[np.float32]
-    fx: NDArray[np.float32]
-    fy: NDArray[np.float32]
-    fz: NDArray[np.float32]
-    ctf: NDArray[np.float32]
+    ctf: NDArray[np.float32]  # (n_pix,)
+    index: NDArray[np.int32]  # (CHUNK,)
+    work: NDArray[np.float32]  # (4, CHUNK)
 
 
 class Posterior(NamedTuple):
@@ -104,16 +101,6 @@ def _map_weights(ctf, inverse_sigma2, gain, scale, premultiplied, factor, power)
         else:
             factor[p] = gain * scale * c * w
             power[p] = scale * scale * c * c * w
-
-
-@numba.njit(**KERNEL)
-def _map_row(mean, factor, power, weight, row):  # type: ignore[no-untyped-def]
-    """Row that goes into the map: factor times the mean image, and the weight."""
-    n = factor.size
-    for p in range(n):
-        row[0, p] = factor[p] * mean[p]
-        row[1, p] = factor[p] * mean[n + p]
-        row[2, p] = weight * power[p]
 
 
 @numba.njit(**KERNEL)
@@ -213,7 +200,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
     where = np.empty((1024, 4), np.int32)  # group, child psi, position of fine direction, position of fine shift
     cross_pixel = np.empty(n_pix, np.float32)
     power_pixel = np.empty(n_pix, np.float32)
-    n_still = still.kx.size
+    n_still = still.kx.shape[1]
     factor = np.empty(n_still, np.float32)
     map_power = np.empty(n_still, np.float32)
     shift_place = np.full(turns.shift_A.shape[0], -1, np.int32)
@@ -301,6 +288,9 @@ def fine_pass(  # type: ignore[no-untyped-def]
         shift_place[:] = -1
         shift_rows = np.empty((8, 2, n_still), np.float32)
         n_shifted = 0
+        n_entry = 0
+        entries = np.empty((m, 4), np.int32)  # table row, in-plane angle, shift, place in a chunk
+        entry_weight = np.empty(m, np.float32)
         k = 0
         while k < m:
             b = where[k, 0]
@@ -357,11 +347,16 @@ def fine_pass(  # type: ignore[no-untyped-def]
                         )
                         shift_place[t] = n_shifted
                         n_shifted += 1
-                _back_project(
-                    chosen[:n_acc], chosen_weight[:n_acc], shift_place, shift_rows[:n_shifted], factor, map_power,
-                    turns.cosine[j], turns.sine[j], still.back_turn[gi], matrices, still.kx, still.ky, grid,
-                )
+                    entries[n_entry, 0] = chosen[e, 2]
+                    entries[n_entry, 1] = j
+                    entries[n_entry, 2] = shift_place[t]
+                    entry_weight[n_entry] = chosen_weight[e]
+                    n_entry += 1
             k = end
+        _back_project(
+            entries[:n_entry], entry_weight[:n_entry], shift_rows[:n_shifted], factor, map_power, turns,
+            still.back_turn[gi], matrices, still.kx[gi], still.ky[gi], grid,
+        )
         for p in range(n_pix):
             cross[i, pixels.shell[p]] += cross_pixel[p]
             power_shell[i, pixels.shell[p]] += power_pixel[p]
@@ -450,26 +445,44 @@ def _reference_sums(  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def _back_project(  # type: ignore[no-untyped-def]
-    chosen, weight, shift_place, shift_rows, factor, power, cosine, sine, back_turn, matrices, kx, ky, grid,
+    entries, weight, shift_rows, factor, power, turns, back_turn, matrices, kx, ky, grid,
 ):
-    """Insert the mean image of every accepted orientation of one in-plane angle into the grid."""
-    n = chosen.shape[0]
+    """Insert the mean image of every accepted orientation of one image into the grid, CHUNK orientations at a time."""
     n_pix = kx.size
-    row_at = np.empty(n, np.int32)
-    table_row = np.empty(n, np.int32)
-    n_d = _number(chosen[:, 2], row_at, table_row)
-    matrix = np.zeros((n_d, shift_rows.shape[0]), np.float32)
-    total = np.zeros(n_d, np.float32)
-    for k in range(n):
-        matrix[row_at[k], shift_place[chosen[k, 1]]] += weight[k]
-        total[row_at[k]] += weight[k]
-    mean = np.dot(matrix, shift_rows.reshape(shift_rows.shape[0], 2 * n_pix))
-    row = np.empty((3, n_pix), np.float32)
-    orientation = np.empty((2, 3), np.float32)
-    for d in range(n_d):
-        _map_row(mean[d], factor, power, total[d], row)
-        _orientation(matrices[table_row[d]], cosine, sine, back_turn, orientation)
-        insert_row(
-            row, orientation, kx, ky, grid.radius, grid.padding, grid.values, grid.index, grid.sign, grid.fx, grid.fy,
-            grid.fz,
+    n_shift = shift_rows.shape[0]
+    orientation = np.empty((6, CHUNK), np.float32)
+    matrix = np.empty((CHUNK, n_shift), np.float32)
+    total = np.empty(CHUNK, np.float32)
+    one = np.empty((2, 3), np.float32)
+    k = 0
+    while k < weight.size:
+        matrix[:] = _ZERO
+        total[:] = _ZERO
+        first = k
+        n = 0
+        while k < weight.size:
+            place = -1
+            for e in range(k - 1, first - 1, -1):
+                if entries[e, 1] != entries[k, 1]:
+                    break
+                if entries[e, 0] == entries[k, 0]:
+                    place = entries[e, 3]
+                    break
+            if place < 0:
+                if n == CHUNK:
+                    break
+                j = entries[k, 1]
+                _orientation(matrices[entries[k, 0]], turns.cosine[j], turns.sine[j], back_turn, one)
+                for c in range(6):
+                    orientation[c, n] = one[c // 3, c % 3]
+                place = n
+                n += 1
+            entries[k, 3] = place
+            matrix[place, entries[k, 2]] += weight[k]
+            total[place] += weight[k]
+            k += 1
+        mean = np.dot(matrix[:n], shift_rows.reshape(n_shift, 2 * n_pix))
+        insert_image(
+            mean, total[:n], factor, power, orientation, kx, ky, grid.radius, grid.padding, grid.values, grid.index,
+            grid.work,
         )

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
+from mpiapp.backend.prepare import map_pixels
 from mpiapp.kernels.arguments import Optics, Phases, Pixels, Turns
 from mpiapp.kernels.fine import MapSide, fill_still_phases
 from mpiapp.kernels.rows import fill_phases
 from mpiapp.model.aberrations import even_gamma
+from mpiapp.model.noise import shell_ratio
 from mpiapp.model.pixels import pixel_list, round_half_away
 from mpiapp.model.search import Search
 
@@ -102,17 +104,20 @@ def make_map_side(
     setup: ImagingSetup, model: HalfModel, search: Search, box: int, pixel_size_A: float
 ) -> MapSide:
     """Pixels, weights and phases of back-projection for images of one box and pixel size; rows are set per batch."""
-    kind = [o for o in setup.optics if (o.box, o.pixel_size_A) == (box, pixel_size_A)]
-    radius = min(int(round(kind[0].ratio * search.r_max)), box // 2)
-    pixels = pixel_list(radius)
+    pixels = map_pixels(setup, box, pixel_size_A, search.r_max)
     x, y = pixels.kx.astype(float), pixels.ky.astype(float)
     unit = 1.0 / (box * pixel_size_A)
-    shell = np.minimum(round_half_away(np.hypot(x, y) / kind[0].ratio), setup.n_shells - 1)
-    frequency, weight, back, even = [], [], [], []
+    ratio = shell_ratio(box, pixel_size_A, setup.box, setup.pixel_size_A)
+    shell = np.minimum(round_half_away(np.hypot(x, y) / ratio), setup.n_shells - 1)
+    frequency, weight, back, even, place = [], [], [], [], []
     for group, sigma2 in zip(setup.optics, model.sigma2, strict=True):
         m = np.asarray(group.magnification, float).reshape(2, 2)
         frequency.append(m @ np.stack([x, y]) * unit)
-        weight.append(np.where(sigma2[shell] > 0, 1.0 / np.where(sigma2[shell] > 0, sigma2[shell], 1.0), 0.0))
+        # what a magnification takes out of the sphere must not be written: it goes to the origin, without weight
+        inside = np.hypot(*(m @ np.stack([x, y]))) / group.ratio <= search.r_max + 1e-6
+        place.append(np.where(inside, np.stack([x, y]), 0.0))
+        used = inside & (sigma2[shell] > 0)
+        weight.append(np.where(used, 1.0 / np.where(used, sigma2[shell], 1.0), 0.0))
         back.append(m / group.ratio)
         even.append(even_gamma(group.even_zernike, *frequency[-1]) if any(group.even_zernike) else np.zeros(x.size))
     f = np.asarray(frequency, np.float32)
@@ -126,8 +131,8 @@ def make_map_side(
         phases.append(out)
     return MapSide(
         np.zeros((0, 2, x.size), np.float32),
-        x32,
-        y32,
+        np.ascontiguousarray(np.asarray(place, np.float32)[:, 0]),
+        np.ascontiguousarray(np.asarray(place, np.float32)[:, 1]),
         np.ascontiguousarray(f[:, 0]),
         np.ascontiguousarray(f[:, 1]),
         np.asarray(even, np.float32) if has_even else np.zeros((1, 0), np.float32),

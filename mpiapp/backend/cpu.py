@@ -26,7 +26,7 @@ from mpiapp.backend.results import batch_results
 from mpiapp.kernels.arguments import Scratch, scratch
 from mpiapp.kernels.coarse import global_search, local_search
 from mpiapp.kernels.fine import Family, Grid, MapSide, fine_pass
-from mpiapp.kernels.slicing import slice_directions
+from mpiapp.kernels.slicing import CHUNK, slice_directions
 from mpiapp.kernels.symmetrise import symmetrise_planes
 from mpiapp.model.local_search import LocalNeighbourhoods, local_neighbourhoods
 from mpiapp.model.particles import ParticleData, Poses
@@ -165,11 +165,6 @@ def _set_aside(
     return starts, states[kept], priors[kept]
 
 
-def _trimmed(grid: Grid, n_pix: int) -> Grid:
-    """The grid with work arrays of the length that a batch needs."""
-    return grid._replace(**{k: getattr(grid, k)[:n_pix] for k in ("index", "sign", "fx", "fy", "fz", "ctf")})
-
-
 class _Task:
     """One expectation step of one half: tables, lanes, and the work on a batch."""
 
@@ -239,10 +234,14 @@ class _Task:
     def _lane(self) -> Lane:
         n_pix = self.fine_pixels.qx.size
         size = (2 * self.radius + 1) ** 2 * (self.radius + 1)
-        n_still = max(side.kx.size for side in self.map_sides.values())
-        work = [np.empty(n_still, np.float32) for _ in range(5)]
+        n_still = max(side.kx.shape[1] for side in self.map_sides.values())
         grid = Grid(
-            np.zeros((size, 4), np.float32), self.radius, self.padding, np.empty(n_still, np.int32), *work
+            np.zeros((size, 4), np.float32),
+            self.radius,
+            self.padding,
+            np.empty(n_still, np.float32),
+            np.empty(CHUNK, np.int32),
+            np.empty((4, CHUNK), np.float32),
         )
         sums = WeightedSums.zeros(
             0, len(self.setup.optics), self.setup.n_shells, self.setup.n_groups, self.search.n_directions
@@ -269,7 +268,7 @@ class _Task:
         posterior = fine_pass(
             batch.images, self.fine_optics, self.fine_pixels, self.fine_turns, self.fine_phases, self.family, offsets, states,
             self.search.n_directions, table, row_of, matrices, priors, log_shift, shift_square,
-            self.search.correlate, self.search.fraction, still, _trimmed(lane.grid, still.kx.size), lane.fine, self.search.r_max + 1,
+            self.search.correlate, self.search.fraction, still, lane.grid._replace(ctf=lane.grid.ctf[: still.kx.shape[1]]), lane.fine, self.search.r_max + 1,
         )
         n_significant = np.diff(offsets)
         return batch_results(

@@ -10,14 +10,13 @@ from scipy import fft
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.kernels.arguments import Images
-from mpiapp.model.aberrations import demodulation
-from mpiapp.model.fourier import shift_images
+from mpiapp.model.aberrations import demodulation, magnify
+from mpiapp.model.fourier import axis_frequencies, shift_images
 from mpiapp.model.images import padded_planes, plane_radius, shell_power
-from mpiapp.model.interpolation import OVERSAMPLING
 from mpiapp.model.masks import apply_soft_mask, mask_noise, soft_circle
 from mpiapp.model.noise import spectrum_to_group
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
-from mpiapp.model.pixels import pixel_list, round_half_away
+from mpiapp.model.pixels import PixelList, pixel_list, round_half_away
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ def prepare_batch(
     unmasked = shift_images(raw, shift)
     unmasked *= gain[:, None, None]
     masked = _mask(setup, model, optics, unmasked, data)
-    radius = image_radius(optics, r_max)
+    radius = max(image_radius(setup.optics[int(g)], r_max) for g in np.unique(data.optics))
+    _demodulate(masked, data, setup)
     plane = padded_planes(masked, radius)
-    _demodulate(plane, data, setup, plane_radius(radius))
     images = Images(
         plane.reshape(len(data), -1).view(np.float32),
         plane_radius(radius),
@@ -64,7 +63,15 @@ def prepare_batch(
 def image_radius(optics: OpticsModel, r_max: int) -> int:
     """Highest frequency of an image that the model plane up to r_max reads, in pixels."""
     largest = np.linalg.norm(optics.turn, 2)
-    return int(min(np.ceil(largest * r_max), optics.box // 2 + 1))
+    # beyond Nyquist the samples have no weight, but they are read
+    return int(min(np.ceil(largest * r_max), optics.box - 2))
+
+
+def map_pixels(setup: ImagingSetup, box: int, pixel_size_A: float, r_max: int) -> PixelList:
+    """Pixels of the images of one kind that lie inside the model's sphere, for one optics group of them at least."""
+    kind = [o for o in setup.optics if (o.box, o.pixel_size_A) == (box, pixel_size_A)]
+    reach = max(float(np.linalg.norm(o.turn, 2)) for o in kind) * r_max
+    return pixel_list(min(int(np.ceil(reach - 1e-6)), box // 2))
 
 
 def _mask(
@@ -92,7 +99,7 @@ def _unmasked_rows(
     """
     circle = soft_circle(optics.box, optics.box / 2 - 1, 2)
     transform = fft.rfft2(np.asarray(apply_soft_mask(images, circle), np.float32)).reshape(len(images), -1)
-    pixels = pixel_list(min(int(round(optics.ratio * r_max)), optics.box // 2))
+    pixels = map_pixels(setup, optics.box, optics.pixel_size_A, r_max)
     sign = (1 - 2 * ((pixels.kx + pixels.ky) % 2)).astype(np.float32) / np.float32(optics.box**2)
     values = transform[:, pixels.half_index(optics.box)] * sign
     for g in np.unique(data.optics):
@@ -104,17 +111,18 @@ def _unmasked_rows(
     return np.stack([values.real, values.imag], axis=1)
 
 
-def _demodulate(
-    planes: NDArray[np.complex64], data: ParticleData, setup: ImagingSetup, reach: int
-) -> None:
-    """Take the phase of odd aberrations out of the prepared transforms, in place (refinement.md 3.5)."""
+def _demodulate(images: NDArray[np.float32], data: ParticleData, setup: ImagingSetup) -> None:
+    """Take the phase of odd aberrations out of masked images, in place (refinement.md 3.5).
+
+    Done on the images' own pixels, before they are divided by the transform of the interpolation window:
+    afterwards the phase would move what was divided, an error of a percent where it moves by a pixel.
+    """
     for g in np.unique(data.optics):
         optics = setup.optics[int(g)]
         if not any(optics.odd_zernike):
             continue
-        unit = 1.0 / (OVERSAMPLING * optics.box * optics.pixel_size_A)
-        k = np.mgrid[-reach : reach + 1, -2 : reach + 1][::-1].reshape(2, -1) * unit
-        m = np.asarray(optics.magnification).reshape(2, 2)
-        x, y = m @ k
-        phase = demodulation(optics.odd_zernike, x, y).reshape(planes.shape[1:])
-        planes[data.optics == g] *= phase
+        rows = np.flatnonzero(data.optics == g)
+        unit = 1.0 / (optics.box * optics.pixel_size_A)
+        kx, ky = np.meshgrid(np.arange(optics.box // 2 + 1) * unit, axis_frequencies(optics.box) * unit)
+        phase = demodulation(optics.odd_zernike, *magnify(kx, ky, optics.magnification))
+        images[rows] = fft.irfft2(fft.rfft2(images[rows]) * phase, s=images.shape[1:])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mpiapp.cli.options import parse
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.job_status import failure_marker
 
 SUMMARY = (
     "Gold-standard 3D auto-refinement: two halves of the particles are refined independently from one "
@@ -31,7 +32,8 @@ def run(argv: Sequence[str]) -> int:
     config = parse(RefineConfig, argv, SUMMARY, EXAMPLE)
     if config is None:
         return 0
-    launch(config)
+    with failure_marker("" if config.dry_run else config.pipeline_control):
+        launch(config.validate())
     return 0
 
 

@@ -76,9 +76,13 @@ class RefineConfig(JobConfig):
     low_resol_join_halves: float = option(
         40.0, "Join the halves below this resolution, to keep them in register.", MODEL, unit="A", **OR_AUTO
     )
-    offset: float = option(10.0, "Standard deviation of the offsets at the start.", MODEL, unit="A", above=0)
+    offset: float = option(
+        10.0, "Standard deviation of the offsets at the start.", MODEL, unit="A", above=0, fixed=True
+    )
     pad: float = option(2.0, "Padding factor of the transforms of maps.", MODEL, minimum=1, maximum=4)
-    incr_size: int = option(10, "Shells used beyond the current resolution.", MODEL, unit="shells", minimum=1)
+    incr_size: int = option(
+        10, "Shells used beyond the current resolution.", MODEL, unit="shells", minimum=1, fixed=True
+    )
     minres_map: int = option(5, "Lowest shell that the resolution can fall to.", MODEL, minimum=1)
     strict_highres_exp: float = option(
         -1.0, "Highest resolution used in aligning; -1 has no limit.", MODEL, unit="A", **OR_AUTO
@@ -87,18 +91,31 @@ class RefineConfig(JobConfig):
         -1.0, "Lowest resolution used in aligning; -1 has no limit.", MODEL, unit="A", **OR_AUTO
     )
     nr_parts_sigma2noise: int = option(
-        1000, "Particles of an optics group for its first noise spectrum; -1 means 1000.", MODEL, **OR_AUTO
+        1000,
+        "Particles of an optics group for its first noise spectrum; -1 means 1000.",
+        MODEL,
+        fixed=True,
+        **OR_AUTO,
     )
 
     oversampling: int = option(1, "Oversampling order; 0 has one pass only.", SAMPLING, minimum=0, maximum=3)
     healpix_order: int = option(
-        2, "HEALPix order of the coarse pass: 2 is 15 degrees, 3 is 7.5.", SAMPLING, minimum=0, maximum=8
+        2,
+        "HEALPix order of the coarse pass: 2 is 15 degrees, 3 is 7.5.",
+        SAMPLING,
+        minimum=0,
+        maximum=8,
+        fixed=True,
     )
     auto_local_healpix_order: int = option(
         4, "HEALPix order from which searches are local.", SAMPLING, minimum=0, maximum=9
     )
-    offset_range: float = option(6.0, "Search range of offsets, coarse pass.", SAMPLING, unit="px", minimum=0)
-    offset_step: float = option(2.0, "Step of offsets, coarse pass.", SAMPLING, unit="px", above=0)
+    offset_range: float = option(
+        6.0, "Search range of offsets, coarse pass.", SAMPLING, unit="px", minimum=0, fixed=True
+    )
+    offset_step: float = option(
+        2.0, "Step of offsets, coarse pass.", SAMPLING, unit="px", above=0, fixed=True
+    )
     sigma_ang: float = option(
         -1.0, "Width of the prior in local searches; -1 is two fine steps.", SAMPLING, unit="deg", **OR_AUTO
     )

@@ -64,6 +64,7 @@ class Files:
     sampling: SamplingRecord
     maps: list[NDArray[np.float32]]
     data_star: Path
+    names: OutputNames
 
     @property
     def pixel_size_A(self) -> float:
@@ -79,13 +80,13 @@ def resume_from_star(config: RefineConfig, path: Path, names: OutputNames, itera
     InputError
         A file is missing or malformed, or this is no run in two halves that can go on.
     """
-    files = _read(path)
+    files = _read(path, names)
     # as RELION does, so that its files are not overwritten
     root = names.continued(iteration).root
     config = config.continued_from({**_options(files, path), "output_root": root}).validate()
     remark = (
-        f"no {names.checkpoint(iteration)}: going on from the STAR files and maps of the iteration, which are "
-        f"rounded, so the result differs a little from that of a run without a stop; output goes to "
+        f"no {names.checkpoint(iteration)}: going on from the STAR files and maps of the iteration, which "
+        f"are rounded, so the result differs a little from that of a run without a stop; output goes to "
         f"{config.output_root}_*"
     )
     return Resumed(
@@ -97,7 +98,7 @@ def resume_from_star(config: RefineConfig, path: Path, names: OutputNames, itera
     )
 
 
-def _read(path: Path) -> Files:
+def _read(path: Path, names: OutputNames) -> Files:
     optimiser = read_optimiser(path)
     if optimiser.has_converged:
         raise InputError(
@@ -121,20 +122,21 @@ def _read(path: Path) -> Files:
         models.append(read_model(found))
         maps.append(read_map(locate_beside(models[-1].classes[0].map_path, found))[0])
     sampling = read_sampling(locate_beside(optimiser.sampling_star, path))
-    return Files(optimiser, models, sampling, maps, locate_beside(optimiser.data_star, path))
+    return Files(optimiser, models, sampling, maps, locate_beside(optimiser.data_star, path), names)
 
 
 def _options(files: Files, path: Path) -> dict[str, Any]:
     """Options by field name, as a checkpoint holds them; those that the files do not tell are left out."""
     o, model, s = files.optimiser, files.models[0], files.sampling
     options: dict[str, Any] = {ours: getattr(o, theirs) for theirs, ours in _SAME.items()}
-    for name, value in {
-        "healpix_order": s.original_healpix_order,
-        "offset_range": s.original_offset_range_A and s.original_offset_range_A / files.pixel_size_A,
-        "offset_step": s.original_offset_step_A and s.original_offset_step_A / files.pixel_size_A,
-    }.items():
-        if value is not None:
-            options[name] = value
+    if s.original_healpix_order is not None:
+        options["healpix_order"] = s.original_healpix_order
+    for name, length_A in (
+        ("offset_range", s.original_offset_range_A),
+        ("offset_step", s.original_offset_step_A),
+    ):
+        if length_A is not None:
+            options[name] = round(length_A / files.pixel_size_A, 4)
     return options | {
         "input_star": str(files.data_star),
         "sym": s.symmetry,
@@ -160,7 +162,7 @@ def _state(files: Files, config: RefineConfig, inputs: Inputs, iteration: int) -
         empty = ~half.sigma2.any(axis=1)
         half.sigma2[empty] = halves[1 - h].sigma2[empty]
     schedule = _schedule(files, config, iteration)
-    mean = np.asarray(np.mean(files.maps, axis=0), np.float32)
+    anchor, frequency = _anchor(files, schedule)
     return RunState(
         schedule,
         halves,
@@ -169,9 +171,21 @@ def _state(files: Files, config: RefineConfig, inputs: Inputs, iteration: int) -
         table.half.astype(np.int8),
         files.models[0].classes[0].fsc.copy(),
         config.random_seed,
-        mean,
-        schedule.frequency,
+        anchor,
+        frequency,
     )
+
+
+def _anchor(files: Files, schedule: Schedule) -> tuple[NDArray[np.float32], float]:
+    """Map whose frame is kept: that of the first iteration where its files are there, else the present one."""
+    frequency, maps = schedule.frequency, files.maps
+    paths = [files.names.half_map(1, half) for half in (1, 2)]
+    model = files.names.model(1, 1)
+    if model.is_file() and all(path.is_file() for path in paths):
+        first = [read_map(path)[0] for path in paths]
+        if all(volume.shape == maps[0].shape for volume in first):
+            maps, frequency = first, 1 / max(read_model(model).current_resolution_A, 1e-3)
+    return np.asarray(np.mean(maps, axis=0), np.float32), frequency
 
 
 def _half(files: Files, model: ModelRecord, config: RefineConfig, inputs: Inputs) -> HalfState:

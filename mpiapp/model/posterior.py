@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.model.projection import insert_slices
-from mpiapp.model.scores import Observation, reference, shifted
+from mpiapp.model.scores import Observation, references, shifted
 
 F64 = NDArray[np.float64]
 C128 = NDArray[np.complex128]
@@ -67,11 +67,33 @@ class ImageSums:
         return self.image_power + self.reference_power - 2 * self.cross
 
 
-def add_image(
+def add_residual(
     sums: ImageSums,
     masked: Observation,
-    unmasked: Observation,
     volume: NDArray[Any],
+    padding: float,
+    matrices: F64,
+    shifts_A: F64,
+    weights: F64,
+) -> None:
+    """Add the terms of w |Ref - X_t|^2 of one image, by shell, in place.
+
+    Parameters
+    ----------
+    masked : the masked image.
+    matrices : (n_rot, 3, 3);  shifts_A : (n_shift, 2).
+    weights : (n_rot, n_shift) posterior, 0 where not accepted.
+    """
+    samples, n_shells, x = masked.samples, sums.cross.size, shifted(masked, shifts_A)
+    for ref, w in zip(references(masked, volume, padding, matrices), weights, strict=True):
+        terms = w.sum() * np.abs(x[0]) ** 2, w.sum() * np.abs(ref) ** 2, (ref.conj() * (w @ x)).real
+        for total, term in zip((sums.image_power, sums.reference_power, sums.cross), terms, strict=True):
+            total += samples.density * np.bincount(samples.shell, term, n_shells)[:n_shells]
+
+
+def back_project(
+    sums: ImageSums,
+    unmasked: Observation,
     padding: float,
     matrices: F64,
     shifts_A: F64,
@@ -79,28 +101,16 @@ def add_image(
     *,
     premultiplied: bool = False,
 ) -> None:
-    """Add the weighted sums of one image, in place (refinement.md 4.9).
+    """Add sum_t w C Y_t / sigma2 to D and sum_t w C^2 / sigma2 to W, in place; parameters as `add_residual`.
 
-    Parameters
-    ----------
-    masked, unmasked : the image with and without its mask, at the same samples.
-    matrices : (n_rot, 3, 3);  shifts_A : (n_shift, 2).
-    weights : (n_rot, n_shift) posterior, 0 where not accepted.
-    premultiplied : images were multiplied by their CTF before.
+    Images that were multiplied by their CTF before are not multiplied again.
     """
-    samples, n_shells = masked.samples, sums.cross.size
-    x, y = shifted(masked, shifts_A), shifted(unmasked, shifts_A)
-    gain = unmasked.inverse_sigma2 * (1.0 if premultiplied else unmasked.contrast)
+    y, inverse = shifted(unmasked, shifts_A), unmasked.inverse_sigma2
+    factor = inverse if premultiplied else inverse * unmasked.contrast
+    radius = sums.weight.shape[2] - 1
     for matrix, w in zip(matrices, weights, strict=True):
-        if not w.any():
-            continue
-        ref = reference(masked, volume, padding, matrix)
-        row, row_weight = gain * (w @ y), w.sum() * unmasked.ctf_power * unmasked.inverse_sigma2
-        data, weight = insert_slices(
-            row[None], row_weight[None], volume.shape[2] - 1, padding, matrix[None], *samples.q
-        )
-        sums.data += data
-        sums.weight += weight
-        terms = w.sum() * np.abs(x[0]) ** 2, w.sum() * np.abs(ref) ** 2, (ref.conj() * (w @ x)).real
-        for total, term in zip((sums.image_power, sums.reference_power, sums.cross), terms, strict=True):
-            total += samples.density * np.bincount(samples.shell, term, n_shells)[:n_shells]
+        if w.any():
+            rows = (factor * (w @ y))[None], (w.sum() * inverse * unmasked.ctf_power)[None]
+            data, weight = insert_slices(*rows, radius, padding, matrix[None], *unmasked.samples.q)
+            sums.data += data
+            sums.weight += weight

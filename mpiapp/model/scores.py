@@ -63,9 +63,9 @@ def image_samples(optics: OpticsModel, radius: int) -> Samples:
     pixels = pixel_list(optics.box // 2)
     k = np.stack([pixels.kx, pixels.ky]).astype(float)
     q = np.linalg.inv(optics.turn) @ k
-    inside = np.hypot(*q) <= radius
+    inside = np.hypot(*q) <= radius + 1e-6
     q, k = q[:, inside], k[:, inside]
-    return Samples(q, k, round_half_away(np.hypot(*q)), 1.0)
+    return Samples(q, k, round_half_away(np.hypot(*k) / optics.ratio), 1.0)
 
 
 def model_samples(optics: OpticsModel, radius: int, psi_deg: float) -> Samples:
@@ -136,10 +136,10 @@ def observe(
     return Observation(samples, transform, scale * contrast, power, weight, cycles_per_A)
 
 
-def reference(observation: Observation, volume: NDArray[Any], padding: float, matrix: F64) -> C128:
-    """Ref = a CTF P of one orientation at the samples of an image: (n,)."""
-    section = slice_volume(volume, padding, matrix[None], *observation.samples.q)[0]
-    return np.asarray(observation.contrast * section)
+def references(observation: Observation, volume: NDArray[Any], padding: float, matrices: F64) -> C128:
+    """Ref = a CTF P of every orientation at the samples of an image: (n_rot, n)."""
+    sections = slice_volume(volume, padding, matrices, *observation.samples.q)
+    return np.asarray(observation.contrast * sections)
 
 
 def shifted(observation: Observation, shifts_A: F64) -> C128:
@@ -153,8 +153,8 @@ def log_weights(
 ) -> F64:
     """-diff2 of every orientation and translation, but for the constant of the image (engine.md 2).
 
-    The sum of Re(conj(Ref) X_t) - |Ref|^2 / 2 over sigma2. What is left out, |X|^2 / 2, belongs to the integer
-    pixels of the image: summed over turned ones it would vary a little with the in-plane angle.
+    The sum of Re(conj(Ref) X_t) - |Ref|^2 / 2 over sigma2. What is left out, |X|^2 / 2, belongs to the
+    integer pixels of the image: summed over turned ones it would vary a little with the in-plane angle.
 
     Parameters
     ----------
@@ -166,25 +166,21 @@ def log_weights(
     (n_rot, n_shift) float64, without priors.
     """
     images, weight = shifted(observation, shifts_A), observation.score_weight
-    rows = []
-    for matrix in matrices:
-        ref = reference(observation, volume, padding, matrix)
-        rows.append((images @ (weight * ref.conj())).real - 0.5 * weight @ np.abs(ref) ** 2)
-    return np.stack(rows)
+    refs = references(observation, volume, padding, matrices)
+    product = ((weight * refs.conj()) @ images.T).real
+    power = np.abs(refs) ** 2 @ weight
+    return np.asarray(product - 0.5 * power[:, None])
 
 
 def correlations(
     observation: Observation, volume: NDArray[Any], padding: float, matrices: F64, shifts_A: F64
 ) -> F64:
     """Normalised cross-correlation of every state (refinement.md 4.7), (n_rot, n_shift)."""
-    images = shifted(observation, shifts_A)
     flat = observation.samples.shell > 0
-    power = (np.abs(observation.transform[flat]) ** 2).sum()
-    rows = []
-    for matrix in matrices:
-        ref = reference(observation, volume, padding, matrix)[flat]
-        rows.append((images[:, flat] @ ref.conj()).real / np.sqrt((np.abs(ref) ** 2).sum() * power))
-    return np.stack(rows)
+    images = shifted(observation, shifts_A)[:, flat]
+    refs = references(observation, volume, padding, matrices)[:, flat]
+    norm = np.linalg.norm(refs, axis=1)[:, None] * np.linalg.norm(images, axis=1)
+    return np.asarray((refs.conj() @ images.T).real / norm)
 
 
 def log_offset_prior(offset_A: F64, sigma_A: float) -> F64:

@@ -16,11 +16,12 @@ from mpiapp.kernels.fine import Posterior
 from mpiapp.model.aberrations import even_gamma, fold_beam_tilt, magnify, odd_phase
 from mpiapp.model.ctf import ctf, ctf_coefficients
 from mpiapp.model.fourier import shift_images
+from mpiapp.model.local_search import local_neighbourhoods
 from mpiapp.model.masks import apply_soft_mask, soft_circle
 from mpiapp.model.noise import shell_ratio
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.pixels import pixel_list, round_half_away
-from mpiapp.model.posterior import ImageSums, add_image, significant_weights
+from mpiapp.model.posterior import ImageSums, add_residual, back_project, significant_weights
 from mpiapp.model.projection import grid_radius, slice_volume, transform_reference
 from mpiapp.model.rotations import euler_to_matrix, rotation_z
 from mpiapp.model.sampling import direction_grid
@@ -76,8 +77,8 @@ def phantom() -> NDArray[np.float32]:
 
 
 def make_search(**changes: Any) -> Search:
-    """A global search at 30 degrees with one level of oversampling, shifts on 6 A."""
-    plain = Search(direction_grid(1, "C1"), 1, 0.3, 9.0, 6.0, None, False, R_COARSE, R_MAX, 0.999, 0)
+    """A global search at 15 degrees with one level of oversampling, shifts on 6 A."""
+    plain = Search(direction_grid(2, "C1"), 1, 0.3, 9.0, 6.0, None, False, R_COARSE, R_MAX, 0.999, 0)
     return replace(plain, **changes)
 
 
@@ -108,12 +109,24 @@ def make_case(
     rng = np.random.default_rng(seed)
     n = per_group * len(optics)
     group = np.repeat(np.arange(len(optics)), per_group)
-    angles = rng.uniform(-180, 180, n), np.degrees(np.arccos(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
+    angles = (
+        rng.uniform(-180, 180, n),
+        np.degrees(np.arccos(rng.uniform(-1, 1, n))),
+        rng.uniform(-180, 180, n),
+    )
     truth = euler_to_matrix(*angles)
     origin_A = rng.uniform(-6.0, 6.0, size=(n, 2))
     underfocus = rng.uniform(3000, 6000, n)
     coefficients = ctf_coefficients(
-        KV, CS, 0.1, underfocus, underfocus - 800, rng.uniform(-90, 90, n), 10.0, 20.0, rng.uniform(0.9, 1.1, n)
+        KV,
+        CS,
+        0.1,
+        underfocus,
+        underfocus - 800,
+        rng.uniform(-90, 90, n),
+        10.0,
+        20.0,
+        rng.uniform(0.9, 1.1, n),
     )
     sharp = transform_reference(phantom() * np.float32(signal), BOX // 2, PADDING)
     images: list[NDArray[np.float32]] = []
@@ -135,9 +148,7 @@ def make_case(
         group.astype(np.int32),
         index,
     )
-    setup = ImagingSetup(
-        BOX, PIXEL_A, PADDING, DIAMETER_A, EDGE, True, optics, 2, point_group("C1"), seed
-    )
+    setup = ImagingSetup(BOX, PIXEL_A, PADDING, DIAMETER_A, EDGE, True, optics, 2, point_group("C1"), seed)
     return Case(setup, _half_model(optics, signal, noise), data, poses, truth, images)
 
 
@@ -273,39 +284,65 @@ class Scored:
     """Log weights of states at one in-plane angle: rows are directions, columns shifts."""
 
     samples: Samples
-    psi_deg: float
+    psi: int  # index of the angle
     matrices: F64  # (n_dir, 3, 3) whole orientations Rz(psi) D
     value: F64  # (n_dir, n_shift), -inf for states that do not count
 
 
 def score_plane(
-    case: Case,
-    i: int,
-    search: Search,
-    prepared: Prepared,
-    samples: Samples,
-    psi_deg: float,
-    directions: F64,
-    shifts_A: F64,
+    case: Case, i: int, search: Search, radius: int, psi: tuple[int, float], directions: F64, shifts_A: F64
 ) -> Scored:
     """Log weights, or correlations, of all directions and shifts at one in-plane angle, without priors."""
+    index, psi_deg = psi
+    samples = model_samples(case.optics_of(i), radius, psi_deg)
+    seen = observation(case, i, samples, prepare(case, i).masked)
     matrices = rotation_z(psi_deg) @ directions
-    seen = observation(case, i, samples, prepared.masked)
+    score = correlations if search.correlate else log_weights
+    return Scored(samples, index, matrices, score(seen, case.model.transform, PADDING, matrices, shifts_A))
+
+
+def log_offset(case: Case, i: int, search: Search) -> F64:
+    """Log prior of the coarse shifts, (n_trans,)."""
+    return log_offset_prior(prepare(case, i).old_A + search.coarse_shifts_A, case.model.sigma_offset_A)
+
+
+def coarse_states(case: Case, i: int, search: Search, log_prior: F64) -> F64:
+    """Log weights of the whole coarse grid, (n_dir, n_psi, n_trans); log_prior (n_dir, n_psi) or (n_dir, 1)."""
+    n_dir, n_psi = search.n_directions, search.grid.n_psi
+    log_prior = np.broadcast_to(log_prior, (n_dir, n_psi))
+    value = np.full((n_dir, n_psi, len(search.coarse_shifts_A)), -np.inf)
+    for j, psi in enumerate(search.grid.psi_deg):
+        near = np.flatnonzero(np.isfinite(log_prior[:, j]))
+        if near.size:
+            directions = search.coarse_matrices[near]
+            plane = score_plane(
+                case, i, search, search.r_coarse, (j, float(psi)), directions, search.coarse_shifts_A
+            )
+            value[near, j] = plane.value
     if search.correlate:
-        flat = replace(seen, inverse_sigma2=np.full(seen.samples.shell.size, samples.density))
-        value = correlations(flat, case.model.transform, PADDING, matrices, shifts_A)
-    else:
-        value = log_weights(seen, case.model.transform, PADDING, matrices, shifts_A)
-    return Scored(samples, psi_deg, matrices, value)
+        return value
+    return value + log_prior[:, :, None] + log_offset(case, i, search)
+
+
+def local_log_prior(case: Case, i: int, search: Search) -> F64:
+    """Log prior of directions and in-plane angles around the starting pose, -inf outside, (n_dir, n_psi)."""
+    assert search.sigma_deg is not None
+    start = euler_to_matrix(case.poses.rot_deg[i], case.poses.tilt_deg[i], case.poses.psi_deg[i])
+    near = local_neighbourhoods(start[None], search.grid, case.setup.group, search.sigma_deg)
+    prior = np.full((search.n_directions, search.grid.n_psi), -np.inf)
+    delta = np.abs((search.grid.psi_deg - near.psi_center_deg[:, None] + 180.0) % 360.0 - 180.0)
+    inside = delta < max(3 * search.sigma_deg, 0.501 * search.grid.psi_step_deg)
+    log_psi = np.where(inside, -0.5 * (delta / search.sigma_deg) ** 2, -np.inf)
+    prior[near.direction] = near.log_prior[:, None] + log_psi
+    return prior
 
 
 def fine_states(
     case: Case, i: int, search: Search, states: NDArray[np.int32], priors: NDArray[np.float32]
 ) -> list[Scored]:
     """Log weights of the children of accepted coarse states, with their priors, by in-plane angle."""
-    prepared = prepare(case, i)
-    n, n_psi, n_t = search.children, 2**search.oversampling, search.children
-    offset = log_offset_prior(prepared.old_A + search.coarse_shifts_A, case.model.sigma_offset_A)
+    n, n_psi = search.children, 2**search.oversampling
+    offset = log_offset(case, i, search)
     out = []
     for j in np.unique(states[:, 1]):
         mine = states[:, 1] == j
@@ -313,12 +350,11 @@ def fine_states(
         prior = np.full((used.size, len(search.coarse_shifts_A)), -np.inf)
         shift = states[mine, 2]
         prior[row, shift] = 0.0 if search.correlate else priors[mine] + offset[shift]
-        prior = np.repeat(np.repeat(prior, n, 0), n_t, 1)
-        fine = search.fine_matrices[(used[:, None] * n + np.arange(n)).ravel()]
-        for child in range(n_psi):
-            psi = float(search.fine_psi_deg[j * n_psi + child])
-            samples = model_samples(case.optics_of(i), search.r_max, psi)
-            plane = score_plane(case, i, search, prepared, samples, psi, fine, search.fine_shifts_A)
+        prior = np.repeat(np.repeat(prior, n, 0), n, 1)
+        directions = search.fine_matrices[(used[:, None] * n + np.arange(n)).ravel()]
+        for fine in range(j * n_psi, (j + 1) * n_psi):
+            psi = (fine, float(search.fine_psi_deg[fine]))
+            plane = score_plane(case, i, search, search.r_max, psi, directions, search.fine_shifts_A)
             plane.value += prior
             out.append(plane)
     return out
@@ -330,23 +366,14 @@ def add_particle(case: Case, i: int, search: Search, planes: list[Scored], sums:
     value = np.concatenate([p.value.ravel() for p in planes])
     weights = significant_weights(value, search.fraction)
     parts = np.split(weights, np.cumsum([p.value.size for p in planes])[:-1])
+    optics, shifts = case.optics_of(i), search.fine_shifts_A
+    still = observation(case, i, image_samples(optics, search.r_max), prepared.unmasked)
     for plane, part in zip(planes, parts, strict=True):
         w = part.reshape(plane.value.shape)
         if w.any():
-            masked, unmasked = (
-                observation(case, i, plane.samples, x) for x in (prepared.masked, prepared.unmasked)
-            )
-            add_image(
-                sums,
-                masked,
-                unmasked,
-                case.model.transform,
-                PADDING,
-                plane.matrices,
-                search.fine_shifts_A,
-                w,
-                premultiplied=case.optics_of(i).premultiplied,
-            )
+            seen = observation(case, i, plane.samples, prepared.masked)
+            add_residual(sums, seen, case.model.transform, PADDING, plane.matrices, shifts, w)
+            back_project(sums, still, PADDING, plane.matrices, shifts, w, premultiplied=optics.premultiplied)
     return float(weights.sum())
 
 

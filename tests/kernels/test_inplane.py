@@ -93,9 +93,15 @@ def test_half_a_turn_conjugates(rng: np.random.Generator) -> None:
 
 CTF_CASES = {
     "astigmatism": dict(defocus_u_A=18000.0, defocus_v_A=15500.0, defocus_angle_deg=35.0),
-    "phase plate": dict(defocus_u_A=9000.0, defocus_v_A=8000.0, defocus_angle_deg=-60.0, phase_shift_deg=90.0),
-    "envelope": dict(defocus_u_A=12000.0, defocus_v_A=12000.0, defocus_angle_deg=0.0, bfactor_A2=90.0, scale=0.8),
-    "no spherical aberration": dict(cs_mm=0.0, defocus_u_A=-5000.0, defocus_v_A=-5100.0, defocus_angle_deg=10.0),
+    "phase plate": dict(
+        defocus_u_A=9000.0, defocus_v_A=8000.0, defocus_angle_deg=-60.0, phase_shift_deg=90.0
+    ),
+    "envelope": dict(
+        defocus_u_A=12000.0, defocus_v_A=12000.0, defocus_angle_deg=0.0, bfactor_A2=90.0, scale=0.8
+    ),
+    "no spherical aberration": dict(
+        cs_mm=0.0, defocus_u_A=-5000.0, defocus_v_A=-5100.0, defocus_angle_deg=10.0
+    ),
 }
 
 

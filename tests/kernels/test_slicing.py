@@ -66,7 +66,7 @@ def inserted(s: Setting, values: NDArray, weights: NDArray, dtype: type = np.flo
 def test_slices_are_those_of_the_twin(setting: Setting) -> None:
     expected = slice_volume(setting.volume, setting.padding, setting.matrices, *setting.plane)
     # measured: 5e-6 at most, the rounding of positions in single precision
-    print('slice', np.abs(sliced(setting) - expected).max())
+    print("slice", np.abs(sliced(setting) - expected).max())
     np.testing.assert_allclose(sliced(setting), expected, atol=3e-5)
 
 
@@ -83,7 +83,7 @@ def test_inserted_rows_are_those_of_the_twin(setting: Setting, rng: np.random.Ge
     found, expected = grid[..., :3].copy(), np.stack([data.real, data.imag, weight], axis=-1)
     hermitian_sum(found)
     hermitian_sum(expected)
-    print('insert', np.abs(found - expected).max())
+    print("insert", np.abs(found - expected).max())
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -105,7 +105,7 @@ def test_insertion_is_the_adjoint_of_slicing(setting: Setting, rng: np.random.Ge
     volume_side = np.vdot(back, setting.volume).real
     scale = np.linalg.norm(y) * np.linalg.norm(sliced(setting))
     # measured 1e-8 of the product of norms
-    print('adjoint',abs(image_side - volume_side) / scale)
+    print("adjoint", abs(image_side - volume_side) / scale)
     assert abs(image_side - volume_side) < 1e-6 * scale
 
 
