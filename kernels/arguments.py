@@ -65,7 +65,7 @@ class Phases(NamedTuple):
 class Scratch(NamedTuple):
     """Work arrays of one thread for one row of pixels."""
 
-    index: I32  # (n_pix,)
+    place: I32  # (n_pix,)
     sign: F32
     weights: F32  # (8, n_pix)
     ctf: F32  # (n_pix,)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.rows import base_row, shifted
 from mpiapp.kernels.select import CUTOFF, significance_threshold, sum_of_weights
@@ -62,7 +61,19 @@ def _longer(array, size):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def global_search(  # type: ignore[no-untyped-def]
-    images, optics, pixels, turns, phases, table, table_power, log_direction, log_shift, correlate, fraction, maximum, scratch
+    images,
+    optics,
+    pixels,
+    turns,
+    phases,
+    table,
+    table_power,
+    log_direction,
+    log_shift,
+    correlate,
+    fraction,
+    maximum,
+    scratch,
 ):
     """Score all directions, in-plane angles and shifts of every image and keep the significant ones.
 
@@ -114,7 +125,9 @@ def global_search(  # type: ignore[no-untyped-def]
             if correlate:
                 row_best[r] = _combine_correlation(even[r], odd[r], power[j])
             else:
-                row_best[r] = _combine(even[r], odd[r], power[j], log_direction, log_shift[i, r - j * n_trans])
+                row_best[r] = _combine(
+                    even[r], odd[r], power[j], log_direction, log_shift[i, r - j * n_trans]
+                )
             best = max(best, row_best[r])
         limit = best
         if not correlate:
@@ -143,12 +156,27 @@ def global_search(  # type: ignore[no-untyped-def]
                         found[m, 1] = j + half * n_psi
                         found[m, 2] = r - j * n_trans
                         m += 1
-        states, priors = _accept(i, values, found_prior, found, m, best, correlate, fraction, maximum, offsets, states, priors)
+        states, priors = _accept(
+            i, values, found_prior, found, m, best, correlate, fraction, maximum, offsets, states, priors
+        )
     return offsets, states[: offsets[n_img]], priors[: offsets[n_img]]
 
 
 @numba.njit(**JIT)
-def _accept(i, values, found_prior, found, count, best, correlate, fraction, maximum, offsets, states, priors):  # type: ignore[no-untyped-def]
+def _accept(  # type: ignore[no-untyped-def]
+    i,
+    values,
+    found_prior,
+    found,
+    count,
+    best,
+    correlate,
+    fraction,
+    maximum,
+    offsets,
+    states,
+    priors,
+):
     """Append the significant ones of the candidates of image i to the list of states."""
     threshold = best
     if not correlate:
@@ -179,8 +207,25 @@ def _window(center, psi, cutoff):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def local_search(  # type: ignore[no-untyped-def]
-    images, optics, pixels, turns, phases, psi_deg, table, row_of, near_offsets, near_direction, near_log_prior, near_psi,
-    sigma_deg, cutoff_deg, log_shift, correlate, fraction, maximum, scratch,
+    images,
+    optics,
+    pixels,
+    turns,
+    phases,
+    psi_deg,
+    table,
+    row_of,
+    near_offsets,
+    near_direction,
+    near_log_prior,
+    near_psi,
+    sigma_deg,
+    cutoff_deg,
+    log_shift,
+    correlate,
+    fraction,
+    maximum,
+    scratch,
 ):
     """Score the neighbourhood of each image's own orientation and keep the significant states.
 
@@ -261,7 +306,9 @@ def local_search(  # type: ignore[no-untyped-def]
                         found[m, 2] = t
                         m += 1
                         best = max(best, value)
-        states, priors = _accept(i, values, found_prior, found, m, best, correlate, fraction, maximum, offsets, states, priors)
+        states, priors = _accept(
+            i, values, found_prior, found, m, best, correlate, fraction, maximum, offsets, states, priors
+        )
     return offsets, states[: offsets[n_img]], priors[: offsets[n_img]]
 
 

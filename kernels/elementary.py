@@ -20,7 +20,16 @@ class NoAlias(Compiler):  # type: ignore[misc]
     runs at a third of the speed.
     """
 
-    def __init__(self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any) -> None:
+    def __init__(
+        self,
+        typingctx: Any,
+        targetctx: Any,
+        library: Any,
+        args: Any,
+        return_type: Any,
+        flags: Any,
+        locals: Any,
+    ) -> None:
         flags.noalias = True
         super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
 

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
-
 from mpiapp.kernels.coarse import reference_power
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.inplane import shift_row, turned_ctf
 from mpiapp.kernels.rows import base_row, shifted
-from mpiapp.kernels.select import CUTOFF, significance_threshold
+from mpiapp.kernels.select import significance_threshold
 from mpiapp.kernels.slicing import CHUNK, insert_image
+from numpy.typing import NDArray
 
 _HALF = np.float32(0.5)
 _ZERO = np.float32(0.0)
@@ -60,21 +59,25 @@ class Grid(NamedTuple):
     radius: int  # R
     padding: np.float32
     ctf: NDArray[np.float32]  # (n_pix,)
-    index: NDArray[np.int32]  # (CHUNK,)
+    place: NDArray[np.int32]  # (CHUNK,)
     work: NDArray[np.float32]  # (4, CHUNK)
 
 
 class Posterior(NamedTuple):
     """What the fine pass leaves for each image of a batch."""
 
-    best: NDArray[np.int32]  # (n_img, 5) coarse direction, child, coarse psi, child, fine shift (shift * children + child)
+    best: NDArray[
+        np.int32
+    ]  # (n_img, 5) coarse direction, child, coarse psi, child, fine shift (shift * children + child)
     log_best: NDArray[np.float32]  # (n_img,) log weight of the best state
     log_sum: NDArray[np.float64]  # (n_img,) log of the sum of weights, relative to log_best
     best_weight: NDArray[np.float32]  # (n_img,) Pmax
     cross: NDArray[np.float64]  # (n_img, n_shell) sum of Re(conj(Ref) X_t) / sigma2, by shell
     power: NDArray[np.float64]  # (n_img, n_shell) sum of |Ref|^2 / sigma2, by shell
     direction_weight: NDArray[np.float64]  # (n_dir,) sum of weights by coarse direction
-    offset_variance: NDArray[np.float64]  # (n_img,) sum of weights times squared distance from the offset prior, A^2
+    offset_variance: NDArray[
+        np.float64
+    ]  # (n_img,) sum of weights times squared distance from the offset prior, A^2
     weight: NDArray[np.float64]  # (n_img,) sum of the accepted weights
 
 
@@ -160,8 +163,27 @@ def _enough(array, size):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def fine_pass(  # type: ignore[no-untyped-def]
-    images, optics, pixels, turns, phases, family, offsets, states, n_dir, table, row_of, matrices,
-    priors, log_shift, shift_square, correlate, fraction, still, grid, scratch, n_shell,
+    images,
+    optics,
+    pixels,
+    turns,
+    phases,
+    family,
+    offsets,
+    states,
+    n_dir,
+    table,
+    row_of,
+    matrices,
+    priors,
+    log_shift,
+    shift_square,
+    correlate,
+    fraction,
+    still,
+    grid,
+    scratch,
+    n_shell,
 ):
     """Posterior over the children of the significant states, and its weighted sums.
 
@@ -197,7 +219,9 @@ def fine_pass(  # type: ignore[no-untyped-def]
     shift_mark = np.zeros(n_trans, np.int8)
     shift_names = np.empty(n_trans, np.int32)
     values = np.empty(1024, np.float32)
-    where = np.empty((1024, 4), np.int32)  # group, child psi, position of fine direction, position of fine shift
+    where = np.empty(
+        (1024, 4), np.int32
+    )  # group, child psi, position of fine direction, position of fine shift
     cross_pixel = np.empty(n_pix, np.float32)
     power_pixel = np.empty(n_pix, np.float32)
     n_still = still.kx.shape[1]
@@ -283,7 +307,13 @@ def fine_pass(  # type: ignore[no-untyped-def]
         gi = images.group[i]
         _still_contrast(images, still, i, gi, grid.ctf)
         _map_weights(
-            grid.ctf, still.weight[gi], images.gain[i], images.scale[i], images.premultiplied[i], factor, map_power
+            grid.ctf,
+            still.weight[gi],
+            images.gain[i],
+            images.scale[i],
+            images.premultiplied[i],
+            factor,
+            map_power,
         )
         shift_place[:] = -1
         shift_rows = np.empty((8, 2, n_still), np.float32)
@@ -329,8 +359,20 @@ def fine_pass(  # type: ignore[no-untyped-def]
                         if correlate:
                             break
                 _reference_sums(
-                    i, chosen[:n_acc], chosen_weight[:n_acc], bases[b], powers[b], images, optics, pixels, phases, j,
-                    turns, table, cross_pixel, power_pixel,
+                    i,
+                    chosen[:n_acc],
+                    chosen_weight[:n_acc],
+                    bases[b],
+                    powers[b],
+                    images,
+                    optics,
+                    pixels,
+                    phases,
+                    j,
+                    turns,
+                    table,
+                    cross_pixel,
+                    power_pixel,
                 )
                 for e in range(n_acc):
                     t = chosen[e, 1]
@@ -342,8 +384,14 @@ def fine_pass(  # type: ignore[no-untyped-def]
                         parent = still.parent[t // family.shifts]
                         offset = still.child[t % family.shifts]
                         _shift_still(
-                            still.rows[i, 0], still.rows[i, 1], parent[0], parent[1], offset[0], offset[1],
-                            shift_rows[n_shifted, 0], shift_rows[n_shifted, 1],
+                            still.rows[i, 0],
+                            still.rows[i, 1],
+                            parent[0],
+                            parent[1],
+                            offset[0],
+                            offset[1],
+                            shift_rows[n_shifted, 0],
+                            shift_rows[n_shifted, 1],
                         )
                         shift_place[t] = n_shifted
                         n_shifted += 1
@@ -354,14 +402,31 @@ def fine_pass(  # type: ignore[no-untyped-def]
                     n_entry += 1
             k = end
         _back_project(
-            entries[:n_entry], entry_weight[:n_entry], shift_rows[:n_shifted], factor, map_power, turns,
-            still.back_turn[gi], matrices, still.kx[gi], still.ky[gi], grid,
+            entries[:n_entry],
+            entry_weight[:n_entry],
+            shift_rows[:n_shifted],
+            factor,
+            map_power,
+            turns,
+            still.back_turn[gi],
+            matrices,
+            still.kx[gi],
+            still.ky[gi],
+            grid,
         )
         for p in range(n_pix):
             cross[i, pixels.shell[p]] += cross_pixel[p]
             power_shell[i, pixels.shell[p]] += power_pixel[p]
     return Posterior(
-        best_state, log_best, log_sum, best_weight, cross, power_shell, direction_weight, offset_variance, weight_sum
+        best_state,
+        log_best,
+        log_sum,
+        best_weight,
+        cross,
+        power_shell,
+        direction_weight,
+        offset_variance,
+        weight_sum,
     )
 
 
@@ -383,7 +448,19 @@ def _family_shifts(base, images, optics, pixels, phases, i, psi, turns, names, c
     for t in range(count):
         for e in range(children):
             r = t * children + e
-            shifted(base, images, optics, pixels, phases, i, psi, turns, names[t] * children + e, rows[r, 0], rows[r, 1])
+            shifted(
+                base,
+                images,
+                optics,
+                pixels,
+                phases,
+                i,
+                psi,
+                turns,
+                names[t] * children + e,
+                rows[r, 0],
+                rows[r, 1],
+            )
     return rows.reshape(count * children, 2 * n_pix)
 
 
@@ -418,7 +495,20 @@ def _number(values, place, names):  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def _reference_sums(  # type: ignore[no-untyped-def]
-    i, chosen, weight, base, power, images, optics, pixels, phases, psi, turns, table, cross_pixel, power_pixel,
+    i,
+    chosen,
+    weight,
+    base,
+    power,
+    images,
+    optics,
+    pixels,
+    phases,
+    psi,
+    turns,
+    table,
+    cross_pixel,
+    power_pixel,
 ):
     """Add |Ref|^2 and Re(conj(Ref) X_t) of the accepted states of one in-plane angle, pixel by pixel."""
     n = chosen.shape[0]
@@ -445,7 +535,17 @@ def _reference_sums(  # type: ignore[no-untyped-def]
 
 @numba.njit(**JIT)
 def _back_project(  # type: ignore[no-untyped-def]
-    entries, weight, shift_rows, factor, power, turns, back_turn, matrices, kx, ky, grid,
+    entries,
+    weight,
+    shift_rows,
+    factor,
+    power,
+    turns,
+    back_turn,
+    matrices,
+    kx,
+    ky,
+    grid,
 ):
     """Insert the mean image of every accepted orientation of one image into the grid, CHUNK orientations at a time."""
     n_pix = kx.size
@@ -483,6 +583,16 @@ def _back_project(  # type: ignore[no-untyped-def]
             k += 1
         mean = np.dot(matrix[:n], shift_rows.reshape(n_shift, 2 * n_pix))
         insert_image(
-            mean, total[:n], factor, power, orientation, kx, ky, grid.radius, grid.padding, grid.values, grid.index,
+            mean,
+            total[:n],
+            factor,
+            power,
+            orientation,
+            kx,
+            ky,
+            grid.radius,
+            grid.padding,
+            grid.values,
+            grid.place,
             grid.work,
         )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
-
 from mpiapp.kernels.elementary import JIT, KERNEL, cos32, sin32
+
 from mpiapp.model.interpolation import DEGREE, OVERSAMPLING, WIDTH, window_polynomials
 
-assert WIDTH == 4 and DEGREE == 7
+assert WIDTH == 4
+assert DEGREE == 7
 _A0, _A1, _A2, _A3, _A4, _A5, _A6, _A7 = (np.float32(c) for c in window_polynomials()[0])
 _B0, _B1, _B2, _B3, _B4, _B5, _B6, _B7 = (np.float32(c) for c in window_polynomials()[1])
 _PAD = np.float32(OVERSAMPLING)

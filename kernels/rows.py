@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.inplane import shift_row, turn_image, turn_weights, turned_ctf
 
@@ -20,7 +19,7 @@ def locate(images, optics, pixels, i, cosine, sine, scratch):  # type: ignore[no
     g10 = m[1, 0] * cosine - m[1, 1] * sine
     g11 = m[1, 0] * sine + m[1, 1] * cosine
     turn_weights(
-        images.radius, g00, g01, g10, g11, pixels.qx, pixels.qy, scratch.index, scratch.sign, scratch.weights
+        images.radius, g00, g01, g10, g11, pixels.qx, pixels.qy, scratch.place, scratch.sign, scratch.weights
     )
 
 
@@ -56,9 +55,7 @@ def weigh(row_re, row_im, ctf, inverse_sigma2, gain, scale, premultiplied, power
 def base_row(images, optics, pixels, i, psi, cosine, sine, scratch, row, power):  # type: ignore[no-untyped-def]
     """Masked image i turned by one angle and weighted for the scores; leaves the sampling in scratch."""
     locate(images, optics, pixels, i, cosine, sine, scratch)
-    turn_image(
-        images.masked[i], images.radius, scratch.index, scratch.sign, scratch.weights, row[0], row[1]
-    )
+    turn_image(images.masked[i], images.radius, scratch.place, scratch.sign, scratch.weights, row[0], row[1])
     contrast(images, optics, pixels, i, psi, cosine, sine, scratch.ctf)
     g = images.group[i]
     weigh(
@@ -107,7 +104,9 @@ def shifted(row, images, optics, pixels, phases, i, psi, turns, shift, out_re, o
     """Row of image i at in-plane angle ``psi`` shifted by translation number ``shift`` of ``turns``."""
     g = images.group[i]
     if phases.parent.shape[4] == 0:
-        shift_directly(row, optics, pixels, g, turns.cosine[psi], turns.sine[psi], turns.shift_A[shift], out_re, out_im)
+        shift_directly(
+            row, optics, pixels, g, turns.cosine[psi], turns.sine[psi], turns.shift_A[shift], out_re, out_im
+        )
         return
     n_child = phases.child.shape[2]
     e = optics.geometry[g]
@@ -126,4 +125,6 @@ def fill_phases(optics, pixels, group, cosine, sine, shift_A, out):  # type: ign
     one[0] = _ONE
     for j in range(cosine.size):
         for t in range(shift_A.shape[0]):
-            shift_directly(one, optics, pixels, group, cosine[j], sine[j], shift_A[t], out[j, t, 0], out[j, t, 1])
+            shift_directly(
+                one, optics, pixels, group, cosine[j], sine[j], shift_A[t], out[j, t, 0], out[j, t, 1]
+            )

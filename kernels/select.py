@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-
 from mpiapp.kernels.elementary import JIT, KERNEL
 
 # States this far (in nats) below the best are left out of sums: 1e6 of them weigh less than 1e-4.

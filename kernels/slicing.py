@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-
 from mpiapp.kernels.elementary import JIT, KERNEL
 
 _ZERO = np.float32(0.0)

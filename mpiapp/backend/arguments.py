@@ -32,7 +32,9 @@ def make_turns(psi_deg: NDArray[np.float64], shifts_A: NDArray[np.float64]) -> T
     """In-plane angles and shifts."""
     psi = np.deg2rad(psi_deg)
     return Turns(
-        np.cos(psi).astype(np.float32), np.sin(psi).astype(np.float32), np.ascontiguousarray(shifts_A, np.float32)
+        np.cos(psi).astype(np.float32),
+        np.sin(psi).astype(np.float32),
+        np.ascontiguousarray(shifts_A, np.float32),
     )
 
 
@@ -59,12 +61,17 @@ def make_optics(
 def _geometries(setup: ImagingSetup) -> NDArray[np.int32]:
     """Number of the distinct geometry of each optics group."""
     keys = [(*np.round(g.turn, 7).ravel(), round(g.pixel_size_A * g.box, 4)) for g in setup.optics]
-    first = {key: None for key in keys}
+    first = dict.fromkeys(keys)
     return np.array([list(first).index(key) for key in keys], np.int32)
 
 
 def make_phases(
-    optics: Optics, pixels: Pixels, turns: Turns, parents_A: NDArray[np.float64], offsets_A: NDArray[np.float64], limit: int
+    optics: Optics,
+    pixels: Pixels,
+    turns: Turns,
+    parents_A: NDArray[np.float64],
+    offsets_A: NDArray[np.float64],
+    limit: int,
 ) -> Phases:
     """Phases of all shifts at all in-plane angles, or empty ones when they would take more than ``limit`` bytes.
 
@@ -81,7 +88,15 @@ def make_phases(
         out = np.empty((n_geometry, turns.cosine.size, len(shifts), 2, pixels.qx.size), np.float32)
         for e in range(n_geometry):
             group = int(np.flatnonzero(optics.geometry == e)[0])
-            fill_phases(optics, pixels, group, turns.cosine, turns.sine, np.ascontiguousarray(shifts, np.float32), out[e])
+            fill_phases(
+                optics,
+                pixels,
+                group,
+                turns.cosine,
+                turns.sine,
+                np.ascontiguousarray(shifts, np.float32),
+                out[e],
+            )
         tables.append(out)
     return Phases(*tables)
 
@@ -119,7 +134,9 @@ def make_map_side(
         used = inside & (sigma2[shell] > 0)
         weight.append(np.where(used, 1.0 / np.where(used, sigma2[shell], 1.0), 0.0))
         back.append(m / group.ratio)
-        even.append(even_gamma(group.even_zernike, *frequency[-1]) if any(group.even_zernike) else np.zeros(x.size))
+        even.append(
+            even_gamma(group.even_zernike, *frequency[-1]) if any(group.even_zernike) else np.zeros(x.size)
+        )
     f = np.asarray(frequency, np.float32)
     has_even = any(any(g.even_zernike) for g in setup.optics)
     x32, y32 = x.astype(np.float32), y.astype(np.float32)
@@ -148,9 +165,7 @@ def log_direction_prior(prior: NDArray[np.float64]) -> F32:
     return np.log(np.maximum(prior, floor)).astype(np.float32)
 
 
-def log_shift_prior(
-    search: Search, old_A: NDArray[np.float64], sigma_A: float
-) -> tuple[F32, F32]:
+def log_shift_prior(search: Search, old_A: NDArray[np.float64], sigma_A: float) -> tuple[F32, F32]:
     """Log prior of the coarse shifts, and squared distances of the fine ones in A^2 (refinement.md 4.8).
 
     Parameters

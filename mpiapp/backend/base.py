@@ -72,5 +72,16 @@ class Backend(Protocol):
         result marks particles whose image is not finite; they contribute nothing.
         """
 
+    def slices(
+        self,
+        volume: NDArray[np.float32],
+        radius: int,
+        padding: float,
+        matrices: F64,
+        kx: NDArray[np.float32],
+        ky: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Central slices of a padded transform (flat, interleaved): (n, 2, n_pix) float32."""
+
     def symmetrise(self, sums: F64, group: PointGroup, padding: float) -> F64:
         """Sum a grid over the operators of a point group (refinement.md 2.6)."""

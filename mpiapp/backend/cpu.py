@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from mpiapp.backend.arguments import (
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.prepare import PreparedBatch, prepare_batch
 from mpiapp.backend.results import batch_results
-from mpiapp.kernels.arguments import Scratch, scratch
+from mpiapp.kernels.arguments import Pixels, Scratch, scratch
 from mpiapp.kernels.coarse import global_search, local_search
 from mpiapp.kernels.fine import Family, Grid, MapSide, fine_pass
 from mpiapp.kernels.slicing import CHUNK, slice_directions
@@ -103,7 +104,13 @@ class CpuBackend:
         jobs = [
             self.pool.submit(
                 slice_directions,
-                volume, radius, np.float32(padding), m[p[0] : p[-1] + 1], kx, ky, out[p[0] : p[-1] + 1],
+                volume,
+                radius,
+                np.float32(padding),
+                m[p[0] : p[-1] + 1],
+                kx,
+                ky,
+                out[p[0] : p[-1] + 1],
             )
             for p in parts
             if p.size
@@ -121,7 +128,7 @@ class CpuBackend:
             planes = np.linspace(0, sums.shape[0], 8 * self.threads + 1).astype(int)
             jobs = [
                 self.pool.submit(symmetrise_planes, sums, radius, operators, a, b, out)
-                for a, b in zip(planes[:-1], planes[1:], strict=True)
+                for a, b in pairwise(planes)
             ]
             for job in jobs:
                 job.result()
@@ -152,7 +159,9 @@ def _rows_of(near: LocalNeighbourhoods, rows: NDArray[np.int64]) -> LocalNeighbo
     count = np.diff(near.offsets)[rows]
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     index = np.repeat(near.offsets[rows] - offsets[:-1], count) + np.arange(offsets[-1])
-    return LocalNeighbourhoods(offsets, near.direction[index], near.log_prior[index], near.psi_center_deg[index])
+    return LocalNeighbourhoods(
+        offsets, near.direction[index], near.log_prior[index], near.psi_center_deg[index]
+    )
 
 
 def _set_aside(
@@ -189,7 +198,12 @@ class _Task:
         self.fine_optics = make_optics(setup, model, self.fine_pixels, search.fine_psi_deg, correlate)
         none = np.zeros((1, 2))
         self.coarse_phases = make_phases(
-            self.coarse_optics, self.coarse_pixels, self.coarse_turns, search.coarse_shifts_A, none, PHASE_BYTES
+            self.coarse_optics,
+            self.coarse_pixels,
+            self.coarse_turns,
+            search.coarse_shifts_A,
+            none,
+            PHASE_BYTES,
         )
         offsets = search.fine_shifts_A[: search.children] - search.coarse_shifts_A[0]
         self.fine_phases = make_phases(
@@ -225,10 +239,15 @@ class _Task:
         if self._pays(n * search.children, self.fine_pixels.qx.size, n_particles):
             self.fine_table = self.slices(self.fine_matrices, self.fine_pixels)
 
-    def slices(self, matrices: NDArray[np.floating], pixels: object) -> F32:
+    def slices(self, matrices: NDArray[np.floating], pixels: Pixels) -> F32:
         """Slices of the half's reference on all threads."""
         return self.backend.slices(
-            self.volume, self.radius, float(self.padding), matrices @ self.model.frame, pixels.qx, pixels.qy  # type: ignore[attr-defined]
+            self.volume,
+            self.radius,
+            float(self.padding),
+            matrices @ self.model.frame,
+            pixels.qx,
+            pixels.qy,  # type: ignore[attr-defined]
         )
 
     def _lane(self) -> Lane:
@@ -266,9 +285,27 @@ class _Task:
         table, row_of, matrices = self._fine_slices(states)
         still = self._map_side(data)._replace(rows=batch.rows)
         posterior = fine_pass(
-            batch.images, self.fine_optics, self.fine_pixels, self.fine_turns, self.fine_phases, self.family, offsets, states,
-            self.search.n_directions, table, row_of, matrices, priors, log_shift, shift_square,
-            self.search.correlate, self.search.fraction, still, lane.grid._replace(ctf=lane.grid.ctf[: still.kx.shape[1]]), lane.fine, self.search.r_max + 1,
+            batch.images,
+            self.fine_optics,
+            self.fine_pixels,
+            self.fine_turns,
+            self.fine_phases,
+            self.family,
+            offsets,
+            states,
+            self.search.n_directions,
+            table,
+            row_of,
+            matrices,
+            priors,
+            log_shift,
+            shift_square,
+            self.search.correlate,
+            self.search.fraction,
+            still,
+            lane.grid._replace(ctf=lane.grid.ctf[: still.kx.shape[1]]),
+            lane.fine,
+            self.search.r_max + 1,
         )
         n_significant = np.diff(offsets)
         return batch_results(
@@ -290,8 +327,18 @@ class _Task:
         s = self.search
         if near is None:
             found = global_search(
-                batch.images, self.coarse_optics, self.coarse_pixels, self.coarse_turns, self.coarse_phases, self.global_table,
-                self.global_power, self.log_direction, log_shift, s.correlate, s.fraction, s.max_significant,
+                batch.images,
+                self.coarse_optics,
+                self.coarse_pixels,
+                self.coarse_turns,
+                self.coarse_phases,
+                self.global_table,
+                self.global_power,
+                self.log_direction,
+                log_shift,
+                s.correlate,
+                s.fraction,
+                s.max_significant,
                 lane.coarse,
             )
         else:
@@ -300,10 +347,25 @@ class _Task:
             table, row_of = self._coarse_slices(part.direction)
             cutoff = max(3 * s.sigma_deg, 0.501 * s.grid.psi_step_deg)
             found = local_search(
-                batch.images, self.coarse_optics, self.coarse_pixels, self.coarse_turns, self.coarse_phases, self.coarse_psi_deg,
-                table, row_of, part.offsets, part.direction, part.log_prior, part.psi_center_deg,
-                np.float32(s.sigma_deg), np.float32(cutoff), log_shift, s.correlate, s.fraction,
-                s.max_significant, lane.coarse,
+                batch.images,
+                self.coarse_optics,
+                self.coarse_pixels,
+                self.coarse_turns,
+                self.coarse_phases,
+                self.coarse_psi_deg,
+                table,
+                row_of,
+                part.offsets,
+                part.direction,
+                part.log_prior,
+                part.psi_center_deg,
+                np.float32(s.sigma_deg),
+                np.float32(cutoff),
+                log_shift,
+                s.correlate,
+                s.fraction,
+                s.max_significant,
+                lane.coarse,
             )
         offsets, states, priors = found
         return offsets, states, priors
@@ -315,7 +377,9 @@ class _Task:
             return self.coarse_table, row_of
         used = np.unique(direction)
         row_of[used] = np.arange(used.size, dtype=np.int32)
-        return self._slice_here(self.search.coarse_matrices[used].astype(np.float32), self.coarse_pixels), row_of
+        return self._slice_here(
+            self.search.coarse_matrices[used].astype(np.float32), self.coarse_pixels
+        ), row_of
 
     def _fine_slices(self, states: I32) -> tuple[F32, I32, F32]:
         """Slices of the children of a batch's states, the first row of each coarse direction, their matrices."""
@@ -329,11 +393,17 @@ class _Task:
         matrices = self.fine_matrices[rows]
         return self._slice_here(matrices, self.fine_pixels), row_of.astype(np.int32), matrices
 
-    def _slice_here(self, matrices: F32, pixels: object) -> F32:
+    def _slice_here(self, matrices: F32, pixels: Pixels) -> F32:
         """Slices on the calling thread."""
         out = np.empty((len(matrices), 2, pixels.qx.size), np.float32)  # type: ignore[attr-defined]
         slice_directions(
-            self.volume, self.radius, self.padding, self._framed(matrices), pixels.qx, pixels.qy, out  # type: ignore[attr-defined]
+            self.volume,
+            self.radius,
+            self.padding,
+            self._framed(matrices),
+            pixels.qx,
+            pixels.qy,
+            out,  # type: ignore[attr-defined]
         )
         return out
 

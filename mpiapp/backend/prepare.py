@@ -12,7 +12,8 @@ from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.kernels.arguments import Images
 from mpiapp.model.aberrations import demodulation, magnify
 from mpiapp.model.fourier import axis_frequencies, shift_images
-from mpiapp.model.images import padded_planes, plane_radius, shell_power
+from mpiapp.model.images import padded_planes, shell_power
+from mpiapp.model.interpolation import plane_radius
 from mpiapp.model.masks import apply_soft_mask, mask_noise, soft_circle
 from mpiapp.model.noise import spectrum_to_group
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
@@ -36,7 +37,7 @@ def prepare_batch(
     """Read, shift by whole pixels, mask and transform the images of particles with one box size."""
     optics = setup.optics[int(data.optics[0])]
     raw = read(data.stack_index, data.image_index)
-    bad = ~np.isfinite(raw).all(axis=(1, 2))
+    bad = np.asarray(~np.isfinite(raw).all(axis=(1, 2)))
     if bad.any():
         raw = np.where(bad[:, None, None], np.float32(0), raw)
     shift = round_half_away(poses.origin_A / optics.pixel_size_A)
@@ -45,6 +46,7 @@ def prepare_batch(
     unmasked *= gain[:, None, None]
     masked = _mask(setup, model, optics, unmasked, data)
     radius = max(image_radius(setup.optics[int(g)], r_max) for g in np.unique(data.optics))
+    power = shell_power(masked)
     _demodulate(masked, data, setup)
     plane = padded_planes(masked, radius)
     images = Images(
@@ -57,7 +59,8 @@ def prepare_batch(
         np.array([setup.optics[int(g)].premultiplied for g in data.optics]),
     )
     rows = _unmasked_rows(setup, optics, unmasked, data, r_max)
-    return PreparedBatch(images, rows, shift * optics.pixel_size_A, shell_power(masked), bad)
+    old_A: NDArray[np.float64] = shift * np.float64(optics.pixel_size_A)
+    return PreparedBatch(images, rows, old_A, power, bad)
 
 
 def image_radius(optics: OpticsModel, r_max: int) -> int:
@@ -75,7 +78,11 @@ def map_pixels(setup: ImagingSetup, box: int, pixel_size_A: float, r_max: int) -
 
 
 def _mask(
-    setup: ImagingSetup, model: HalfModel, optics: OpticsModel, images: NDArray[np.float32], data: ParticleData
+    setup: ImagingSetup,
+    model: HalfModel,
+    optics: OpticsModel,
+    images: NDArray[np.float32],
+    data: ParticleData,
 ) -> NDArray[np.float32]:
     """Images inside a soft circle; the surroundings become their own mean, or noise of the estimated colour."""
     circle = soft_circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)

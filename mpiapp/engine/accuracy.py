@@ -101,9 +101,7 @@ def _rotation_errors(
     return error, spectrum
 
 
-def _shift_errors(
-    first: NDArray[np.float32], weight: F64, draw: F64, pixels: PixelList, box: int
-) -> F64:
+def _shift_errors(first: NDArray[np.float32], weight: F64, draw: F64, pixels: PixelList, box: int) -> F64:
     """A shift multiplies by a phase, so the difference is |F|^2 (2 - 2 cos)."""
     power = (first**2).sum(1) * weight
     frequency = np.where(draw[:, None] < 0.5, pixels.kx, pixels.ky) * (2 * np.pi / box)

@@ -44,7 +44,9 @@ class Drift:
         return float(geodesic_deg(self.rotation, np.eye(3)))
 
 
-def estimate_drift(volume: F32, start: F32, pixel_size_A: float, resolution_A: float, group: PointGroup) -> Drift:
+def estimate_drift(
+    volume: F32, start: F32, pixel_size_A: float, resolution_A: float, group: PointGroup
+) -> Drift:
     """Motion of a map away from the map whose frame is kept, as far as its symmetry leaves it free.
 
     Groups with more than one axis fix the frame themselves, cyclic ones all but the turn about and the shift along z.

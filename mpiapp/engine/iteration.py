@@ -93,8 +93,16 @@ def make_search(policy: Policy, options: Options, s: Schedule, sym: str, correla
 class Iteration:
     """Expectation and maximization over a team."""
 
-    def __init__(self, team: Team, backend: Backend, setup: ImagingSetup, options: Options, solvent: F32) -> None:
-        self.team, self.backend, self.setup, self.options, self.solvent = team, backend, setup, options, solvent
+    def __init__(
+        self, team: Team, backend: Backend, setup: ImagingSetup, options: Options, solvent: F32
+    ) -> None:
+        self.team, self.backend, self.setup, self.options, self.solvent = (
+            team,
+            backend,
+            setup,
+            options,
+            solvent,
+        )
 
     def expectation(
         self,
@@ -187,7 +195,8 @@ class Iteration:
             parts.append(self.team.to_leader(h, None if grid is None else low_resolution_part(grid, radius)))
         mean = None
         if self.team.is_leader:
-            assert parts[0] is not None and parts[1] is not None
+            assert parts[0] is not None
+            assert parts[1] is not None
             mean = 0.5 * (parts[0] + parts[1])
         for h in HALVES:
             values = self.team.to_root(h, mean)
@@ -208,10 +217,14 @@ class Iteration:
                 local.append(downsampled_average(g, r_max, self.setup.padding))
         both = [self.team.to_leader(h, local[h]) for h in HALVES]
         fsc = None
-        if self.team.is_leader:
+        if both[0] is not None and both[1] is not None:
             if self.options.solvent_correct_fsc:
                 fsc = solvent_corrected_fsc(
-                    both[0], both[1], self.solvent, seed + s.iteration, last_shell=r_max,
+                    both[0],
+                    both[1],
+                    self.solvent,
+                    seed + s.iteration,
+                    last_shell=r_max,
                     workers=self.options.workers,
                 ).corrected
             else:
@@ -229,9 +242,8 @@ class Iteration:
             if grid is not None:
                 spectra = spectra_from_fsc(grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge)
                 local[h] = spectra
-                new[h] = self._map(grid, spectra)
-                if self.options.flatten:
-                    new[h] *= self.solvent
+                volume = self._map(grid, spectra)
+                new[h] = volume * self.solvent if self.options.flatten else volume
         out = []
         for h in HALVES:
             on_leader = self.team.to_leader(h, new[h])

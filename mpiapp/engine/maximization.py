@@ -52,7 +52,13 @@ def regularised_map(
 
 
 def update_parameters(
-    old: HalfState, sums: WeightedSums, group_size: NDArray[np.int64], *, scale: bool, norm: bool, correlate: bool
+    old: HalfState,
+    sums: WeightedSums,
+    group_size: NDArray[np.int64],
+    *,
+    scale: bool,
+    norm: bool,
+    correlate: bool,
 ) -> HalfState:
     """New parameters of a half from its sums; spectra of the map are set elsewhere (refinement.md 5.6).
 

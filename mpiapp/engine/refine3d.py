@@ -18,7 +18,6 @@ from mpiapp.engine.iteration import (
     HALVES,
     Iteration,
     MapResult,
-    Options,
     Share,
     joined_sums,
     make_search,
@@ -28,7 +27,6 @@ from mpiapp.engine.job_status import abort_file, failure_marker, job_markers, ma
 from mpiapp.engine.maximization import update_parameters, with_spectra
 from mpiapp.engine.partial import expectation, is_usable, keep, remaining
 from mpiapp.engine.schedule import (
-    Policy,
     has_converged,
     image_size,
     needed_step_deg,
@@ -41,7 +39,6 @@ from mpiapp.engine.schedule import (
 from mpiapp.engine.settings import check_supported, make_options, make_policy
 from mpiapp.engine.startup import Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
-from mpiapp.engine.writer import Writer
 from mpiapp.errors import InputError, StopRequested
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.ctf import ctf
@@ -74,7 +71,9 @@ class Result:
 class Refinement:
     """A refinement on one rank of a team."""
 
-    def __init__(self, team: Team, backend: Backend, config: RefineConfig, start: Start, stop: StopFlag) -> None:
+    def __init__(
+        self, team: Team, backend: Backend, config: RefineConfig, start: Start, stop: StopFlag
+    ) -> None:
         self.team, self.backend, self.config, self.stop = team, backend, config, stop
         self.setup: ImagingSetup = start.setup
         self.data: ParticleData = start.data
@@ -102,7 +101,9 @@ class Refinement:
             if self.schedule.converged:
                 break
             if self.schedule.iteration >= self.config.auto_iter_max:
-                log.emit([f" Auto-refine: stopped after --auto_iter_max {self.config.auto_iter_max} iterations"])
+                log.emit(
+                    [f" Auto-refine: stopped after --auto_iter_max {self.config.auto_iter_max} iterations"]
+                )
                 self._complete(self.schedule.iteration)
                 break
         return Result(
@@ -135,7 +136,9 @@ class Refinement:
                 progress.advance(n)
                 return self.stop.raised
 
-            def expect(shares: dict[int, Share]) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+            def expect(
+                shares: dict[int, Share],
+            ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
                 return self.iteration.expectation(
                     search, self.halves, self.maps, shares, drifts, self.read, step
                 )
@@ -166,7 +169,11 @@ class Refinement:
         if s.iteration > 1 and not s.converged:
             log.emit(
                 lines.iteration_start(
-                    s.iteration, 1 / s.frequency, s.iterations_without_gain, s.change_angle_deg, s.change_offset_A,
+                    s.iteration,
+                    1 / s.frequency,
+                    s.iterations_without_gain,
+                    s.change_angle_deg,
+                    s.change_offset_A,
                     s.iterations_without_changes,
                 )
             )
@@ -183,12 +190,18 @@ class Refinement:
         for h in HALVES:
             rows = np.flatnonzero(state.half == h + 1)
             drift = estimate_drift(
-                self._leader_map(h), state.anchor, self.setup.pixel_size_A, 1 / state.anchor_frequency, self.setup.group
+                self._leader_map(h),
+                state.anchor,
+                self.setup.pixel_size_A,
+                1 / state.anchor_frequency,
+                self.setup.group,
             )
             state.poses.put(rows, undo(state.poses.take(rows), drift))
             drifts.append(drift)
         if max(d.angle_deg for d in drifts) > 0:
-            log.emit([" Drift of the frame, put back: " + ", ".join(f"{d.angle_deg:.2f} degrees" for d in drifts)])
+            log.emit(
+                [" Drift of the frame, put back: " + ", ".join(f"{d.angle_deg:.2f} degrees" for d in drifts)]
+            )
         return drifts
 
     def _estimate_accuracies(self) -> None:
@@ -198,7 +211,9 @@ class Refinement:
         rng = particle_generator(setup.seed, "accuracy sample", 0)
         rows = np.sort(rng.permutation(mine)[:ACCURACY_SAMPLE])
         pixels = pixel_list(s.current_size // 2)
-        transform = transform_reference(self._leader_map(0), s.current_size // 2, setup.padding, workers=self.team.threads)
+        transform = transform_reference(
+            self._leader_map(0), s.current_size // 2, setup.padding, workers=self.team.threads
+        )
         volume = np.ascontiguousarray(transform).view(np.float32).ravel()
         kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
 
@@ -217,8 +232,14 @@ class Refinement:
         poses = state.poses
         size = np.array([o.pixel_size_A for o in setup.optics])[data.optics]
         found = expected_accuracies(
-            slicer, pixels, (poses.rot_deg[rows], poses.tilt_deg[rows], poses.psi_deg[rows]), weight, size,
-            setup.box, setup.seed, rows,
+            slicer,
+            pixels,
+            (poses.rot_deg[rows], poses.tilt_deg[rows], poses.psi_deg[rows]),
+            weight,
+            size,
+            setup.box,
+            setup.seed,
+            rows,
         )
         s.accuracy_rot_deg, s.accuracy_trans_A = found.rot_deg, found.trans_A
         log.emit(lines.accuracies(found.rot_deg, found.trans_A))
@@ -229,10 +250,13 @@ class Refinement:
             log.emit(
                 [
                     *lines.current_resolution(
-                        1 / max(s.frequency, 1e-6), needed_step_deg(self.policy, s.frequency),
+                        1 / max(s.frequency, 1e-6),
+                        needed_step_deg(self.policy, s.frequency),
                         self.setup.particle_diameter_A,
                     ),
-                    *lines.sampling(s.step_deg, s.sigma_deg is not None, s.offset_range_A, s.fine_offset_step_A),
+                    *lines.sampling(
+                        s.step_deg, s.sigma_deg is not None, s.offset_range_A, s.fine_offset_step_A
+                    ),
                     f" CurrentImageSize= {s.current_size} of {self.setup.box}; coarse orientations= {n_orientations}; "
                     f"coarse translations= {n_shifts}",
                 ]
@@ -250,7 +274,8 @@ class Refinement:
             rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
             flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
             if self.team.is_leader:
-                assert rows is not None and flags is not None
+                assert rows is not None
+                assert flags is not None
                 state = self._state()
                 index = np.flatnonzero(state.half == h + 1)
                 state.poses.put(index, Poses.unpack(rows))
@@ -274,7 +299,12 @@ class Refinement:
             size = self._group_sizes(None if s.converged else h)
             sums = WeightedSums.from_arrays([np.zeros(0), *small[h]])
             half = update_parameters(
-                self.halves[h], sums, size, scale=self.config.scale, norm=self.config.norm, correlate=correlate
+                self.halves[h],
+                sums,
+                size,
+                scale=self.config.scale,
+                norm=self.config.norm,
+                correlate=correlate,
             )
             self.halves[h] = with_spectra(half, result.spectra[h])
         s.average_pmax = float(self.halves[0].scalars[3])
@@ -288,7 +318,11 @@ class Refinement:
         state.halves, state.fsc, state.schedule = self.halves, result.fsc, s
         state.maps = [self._leader_map(h) for h in HALVES]
         now = time.monotonic()
-        log.emit(lines.iteration_end(len(state.half), expectation_s, now - between, now - self.began, s.average_pmax))
+        log.emit(
+            lines.iteration_end(
+                len(state.half), expectation_s, now - between, now - self.began, s.average_pmax
+            )
+        )
         self._record(state, expectation_s, now - between)
         if s.converged:
             self._finish(state, result)
@@ -353,14 +387,19 @@ class Refinement:
             self.writer.complete(last)
 
     def _finish(self, state: RunState, result: MapResult) -> None:
-        assert self.writer is not None and result.joined is not None
+        assert self.writer is not None
+        assert result.joined is not None
         self.writer.final(state, result.joined, result.unfiltered)
         self.writer.plots(state, result.joined)
         log.emit(
             lines.final(
-                self.names.final_map(), self.names.model(None), self.names.data(None),
-                1 / max(state.schedule.frequency, 1e-6), self.options.solvent_correct_fsc,
-                state.schedule.accuracy_rot_deg, self.options.tau2_fudge,
+                self.names.final_map(),
+                self.names.model(None),
+                self.names.data(None),
+                1 / max(state.schedule.frequency, 1e-6),
+                self.options.solvent_correct_fsc,
+                state.schedule.accuracy_rot_deg,
+                self.options.tau2_fudge,
             )
         )
         shell = resolution_at(result.fsc, 0.143, self.setup.pixel_size_A, self.setup.box)
@@ -389,7 +428,11 @@ class Refinement:
         if not is_usable(partial, self.schedule, self.config):
             log.emit([" The unfinished iteration is done again from its start, as options were changed"])
             return None
-        log.emit([f" {int(partial['done'].sum())} particles of this iteration were done before the run was stopped"])
+        log.emit(
+            [
+                f" {int(partial['done'].sum())} particles of this iteration were done before the run was stopped"
+            ]
+        )
         return partial
 
     def _stop(self, sums: dict[int, WeightedSums], bad: dict[int, NDArray[np.bool_]]) -> NoReturn:

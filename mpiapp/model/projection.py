@@ -90,7 +90,9 @@ def transform_reference(
     return out
 
 
-def translate(transform: NDArray[np.complex64], shift_px: Real, box: int, padding: float) -> NDArray[np.complex64]:
+def translate(
+    transform: NDArray[np.complex64], shift_px: Real, box: int, padding: float
+) -> NDArray[np.complex64]:
     """Padded transform of the map moved by a shift (x, y, z) in pixels."""
     radius = transform.shape[2] - 1
     unit = -2j * np.pi / padded_box(box, padding)

@@ -33,7 +33,8 @@ def hermitian_sum(sums: Sums) -> None:
 
 def complex_data(sums: Sums) -> NDArray[np.complex128]:
     """D as a complex array."""
-    return sums[..., 0] + 1j * sums[..., 1]
+    data: NDArray[np.complex128] = (sums[..., 0] + 1j * sums[..., 1]).astype(np.complex128)
+    return data
 
 
 @lru_cache(maxsize=4)
@@ -60,11 +61,11 @@ def downsampled_average(sums: Sums, r_max: int, padding: float) -> NDArray[np.co
     size = int(np.prod(shape))
     real, imaginary, weight = (np.bincount(index, sums[..., c].ravel(), size) for c in range(3))
     average = np.where(weight > 0, real + 1j * imaginary, 0) / np.where(weight > 0, weight, 1)
-    return average.reshape(shape)
+    return np.asarray(average.reshape(shape), np.complex128)
 
 
 def _shell_sum(values: NDArray[np.float64], shells: NDArray[np.int32], n: int) -> NDArray[np.float64]:
-    return np.bincount(shells, values, n)[:n]
+    return np.asarray(np.bincount(shells, values, n)[:n], np.float64)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,9 @@ def spectra_from_reference(
     total = _shell_sum(scale * weight, shells, n)
     sigma2_ref = np.where(total > 0, count / np.where(total > 0, total, 1), 0.0)
     tau2_of = tau2[np.minimum(shells, n - 1)]
-    inverse = np.where(tau2_of > 0, 1 / np.where(tau2_of > 0, scale * tau2_fudge * tau2_of, 1), 0.001 * weight)
+    inverse = np.where(
+        tau2_of > 0, 1 / np.where(tau2_of > 0, scale * tau2_fudge * tau2_of, 1), 0.001 * weight
+    )
     ratio = np.where(inverse > 0, weight / np.where(inverse > 0, inverse, 1), 0)
     data_vs_prior = np.where(count > 0, _shell_sum(ratio, shells, n) / np.maximum(count, 1), 999.0)
     coverage = _shell_sum((ratio >= 1).astype(float), shells, n) / np.maximum(count, 1)
@@ -128,7 +131,12 @@ def spectra_from_reference(
 
 
 def wiener(
-    sums: Sums, tau2: NDArray[np.float64] | None, padding: float, *, tau2_fudge: float = 1.0, minres_map: int = 5
+    sums: Sums,
+    tau2: NDArray[np.float64] | None,
+    padding: float,
+    *,
+    tau2_fudge: float = 1.0,
+    minres_map: int = 5,
 ) -> NDArray[np.complex64]:
     """Regularised transform D / (W + prior) with a floor on the denominator (refinement.md 5.2).
 
@@ -158,7 +166,12 @@ def wiener(
 
 
 def real_space_map(
-    transform: NDArray[np.complex64], box: int, padding: float, *, correct_gridding: bool = True, workers: int = 1
+    transform: NDArray[np.complex64],
+    box: int,
+    padding: float,
+    *,
+    correct_gridding: bool = True,
+    workers: int = 1,
 ) -> NDArray[np.float32]:
     """Map of box N from a padded half transform (refinement.md 5.2, steps 1-4); only what is kept is transformed."""
     radius = transform.shape[2] - 1

@@ -60,7 +60,9 @@ class Search:
     @cached_property
     def coarse_matrices(self) -> NDArray[np.float64]:
         """D_d of every coarse direction: (n_dir, 3, 3)."""
-        return direction_matrices(self.grid.rot_deg, self.grid.tilt_deg, self.perturbation * self.grid.step_deg)
+        return direction_matrices(
+            self.grid.rot_deg, self.grid.tilt_deg, self.perturbation * self.grid.step_deg
+        )
 
     @cached_property
     def fine_matrices(self) -> NDArray[np.float64]:

@@ -118,8 +118,18 @@ def _console(stream: TextIO, level: int, form: str) -> logging.Handler:
     return handler
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that may fill the disk: the run itself goes on, or ends with a message of its own."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once that the log is incomplete, instead of a traceback for each line."""
+        if self.level <= logging.CRITICAL:
+            self.setLevel(logging.CRITICAL + 1)
+            sys.stderr.write(f"WARNING: the log {self.baseFilename} can not be written any more\n")
+
+
 def _file(path: Path, mode: str, level: int, form: str) -> logging.Handler:
-    handler = logging.FileHandler(path, mode=mode, encoding="utf-8")
+    handler = _LogFile(path, mode=mode, encoding="utf-8")
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
     return handler

@@ -19,7 +19,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / "data"
     simulate(
         SimulateConfig(
-            output=str(folder), n_particles=80, box=(32,), pixel_size_A=(6.0,), snr=1.0, seed=3, per_micrograph=40
+            output=str(folder),
+            n_particles=80,
+            box=(32,),
+            pixel_size_A=(6.0,),
+            snr=1.0,
+            seed=3,
+            per_micrograph=40,
         )
     )
     star = folder / "particles.star"

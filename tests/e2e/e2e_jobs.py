@@ -97,9 +97,7 @@ def command(arguments: list[str], ranks: int = 0, hook: str = "", folder: Path |
     return [*launcher, sys.executable, str(script), *arguments]
 
 
-def run(
-    folder: Path, arguments: list[str], ranks: int = 0, hook: str = "", timeout_s: float = 120
-) -> Ended:
+def run(folder: Path, arguments: list[str], ranks: int = 0, hook: str = "", timeout_s: float = 120) -> Ended:
     """Run a job in a folder to its end."""
     begin = time.monotonic()
     done = subprocess.run(

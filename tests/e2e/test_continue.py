@@ -237,7 +237,7 @@ def test_a_run_of_relion_goes_on(project: Path, relion: Path) -> None:
     subprocess.run(
         words.split(), cwd=project, env=environment() | allowed, check=True, capture_output=True, timeout=120
     )
-    arguments = "refine3d --continue rel/run_it001_optimiser.star --auto_iter_max 2".split()
+    arguments = ["refine3d", "--continue", "rel/run_it001_optimiser.star", "--auto_iter_max", "2"]
     ended = run(project, arguments)
     assert ended.code == 0, ended
     assert "Going on after iteration 1 with global searches at HEALPix order 1" in ended.out

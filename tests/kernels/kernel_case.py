@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mpiapp.kernels.fine import Posterior
 from numpy.typing import NDArray
 
 from mpiapp.backend import cpu
 from mpiapp.backend.base import HalfModel, ImagingSetup
-from mpiapp.kernels.fine import Posterior
 from mpiapp.model.aberrations import even_gamma, fold_beam_tilt, magnify, odd_phase
 from mpiapp.model.ctf import ctf, ctf_coefficients
 from mpiapp.model.fourier import shift_images
@@ -377,14 +377,14 @@ def add_particle(case: Case, i: int, search: Search, planes: list[Scored], sums:
     return float(weights.sum())
 
 
-def image_power(case: Case, i: int) -> F64:
-    """Sum of |X|^2 by shell of the model over the integer pixels of the image: (n_shells,)."""
+def image_power(case: Case, i: int, own_shells: bool = False) -> F64:
+    """Sum of |X|^2 over the integer pixels of the masked image by shell of the model, or of the image itself."""
     prepared, optics = prepare(case, i), case.optics_of(i)
     pixels = pixel_list(optics.box // 2, whole_shells=True, box=optics.box)
     transform = np.fft.rfft2(prepared.masked).ravel()[pixels.half_index(optics.box)] / optics.box**2
-    shell = round_half_away(pixels.shell / optics.ratio)
-    n = BOX // 2 + 1
-    return np.bincount(shell, np.abs(transform) ** 2, max(n, int(shell.max()) + 1))[:n]
+    shell = pixels.shell if own_shells else round_half_away(pixels.shell / optics.ratio)
+    power = np.bincount(shell, np.abs(transform) ** 2, BOX // 2 + 1)
+    return power if own_shells else power[: BOX // 2 + 1]
 
 
 def empty_sums() -> ImageSums:

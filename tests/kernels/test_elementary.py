@@ -5,7 +5,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-
 from mpiapp.kernels.elementary import KERNEL, cos32, sin32
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mpiapp.kernels.inplane import shift_row, turn_image, turn_weights, turned_ctf
 from numpy.typing import NDArray
 
-from mpiapp.kernels.inplane import shift_row, turn_image, turn_weights, turned_ctf
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.ctf import ctf, ctf_coefficients
 from mpiapp.model.fourier import phase_ramp

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from mpiapp.kernels.select import CUTOFF, significance_threshold, sum_of_weights
+
 from mpiapp.model import posterior
 
 

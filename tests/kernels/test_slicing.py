@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from mpiapp.kernels.slicing import insert_rows, slice_directions
 from numpy.typing import NDArray
 
-from mpiapp.kernels.slicing import insert_rows, slice_directions
 from mpiapp.model.pixels import PixelList, pixel_list
 from mpiapp.model.projection import grid_radius, insert_slices, slice_volume, squared_radius
 from mpiapp.model.reconstruct import hermitian_sum

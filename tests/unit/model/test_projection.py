@@ -42,7 +42,11 @@ def voxel_sum(volume: NDArray, points: NDArray) -> NDArray[np.complex128]:
 
 
 def random_orientations(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    angles = rng.uniform(-180, 180, n), np.degrees(np.arccos(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
+    angles = (
+        rng.uniform(-180, 180, n),
+        np.degrees(np.arccos(rng.uniform(-1, 1, n))),
+        rng.uniform(-180, 180, n),
+    )
     return euler_to_matrix(*angles)
 
 

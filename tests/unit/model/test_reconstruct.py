@@ -38,14 +38,19 @@ SHELLS = shell_index(RADIUS, PADDING)
 def grid(data: NDArray | complex, weight: NDArray | float) -> NDArray[np.float64]:
     """Accumulators from D and W, 0 outside the sphere."""
     data, weight = np.broadcast_to(data, SHAPE), np.broadcast_to(weight, SHAPE)
-    return np.stack([data.real, data.imag, weight], axis=-1) * (squared_radius(RADIUS) <= (RADIUS - 1) ** 2)[..., None]
+    return (
+        np.stack([data.real, data.imag, weight], axis=-1)
+        * (squared_radius(RADIUS) <= (RADIUS - 1) ** 2)[..., None]
+    )
 
 
 def blobs(rng: np.random.Generator) -> NDArray[np.float32]:
     z, y, x = np.mgrid[:BOX, :BOX, :BOX] - BOX // 2
     volume = np.zeros((BOX,) * 3)
     for cx, cy, cz in rng.uniform(-7, 7, size=(25, 3)):
-        volume += rng.uniform(0.5, 1.5) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * 1.2**2))
+        volume += rng.uniform(0.5, 1.5) * np.exp(
+            -((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * 1.2**2)
+        )
     return volume.astype(np.float32)
 
 
@@ -66,7 +71,11 @@ def test_map_from_exact_sections(rng: np.random.Generator) -> None:
     """Item 3: sections at many orientations, back-projected without a prior, give the map back."""
     volume = blobs(rng)
     n = 150
-    angles = rng.uniform(-180, 180, n), np.degrees(np.arccos(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
+    angles = (
+        rng.uniform(-180, 180, n),
+        np.degrees(np.arccos(rng.uniform(-1, 1, n))),
+        rng.uniform(-180, 180, n),
+    )
     matrices = euler_to_matrix(*angles)
     pixels = pixel_list(R_MAX)
     sections = voxel_sections(volume, matrices)
@@ -77,7 +86,10 @@ def test_map_from_exact_sections(rng: np.random.Generator) -> None:
     hermitian_sum(sums)
     found = real_space_map(wiener(sums, None, PADDING), BOX, PADDING)
     limited = real_space_map(
-        transform_reference(volume, R_MAX, PADDING, correct_gridding=False), BOX, PADDING, correct_gridding=False
+        transform_reference(volume, R_MAX, PADDING, correct_gridding=False),
+        BOX,
+        PADDING,
+        correct_gridding=False,
     )
     inside = soft_sphere(BOX, 0.9 * BOX / 2, 0) > 0
     a, b = found[inside].astype(float), limited[inside].astype(float)
@@ -190,14 +202,14 @@ def test_joined_halves_count_twice_the_data() -> None:
     """Item 11: sqrt(2 f / (1 + f)) takes the place of f, so 0.143 becomes 0.5."""
     fsc = np.full(N_SHELLS, 1 / 7)
     spectra = spectra_from_fsc(grid(0, 4.0), fsc, PADDING, joined=True, tau2_fudge=2.0)
-    np.testing.assert_allclose(spectra.data_vs_prior[: R_MAX], 2.0, rtol=1e-12)
+    np.testing.assert_allclose(spectra.data_vs_prior[:R_MAX], 2.0, rtol=1e-12)
 
 
 def test_noise_in_the_map_is_the_inverse_mean_weight(rng: np.random.Generator) -> None:
     weight = rng.uniform(0, 5, SHAPE)
     spectra = spectra_from_fsc(grid(0, weight), np.full(N_SHELLS, 0.5), PADDING)
     for s in (1, 6, R_MAX - 1):
-        mean = weight[INSIDE & (SHELLS == s)].mean()
+        mean = weight[INSIDE & (s == SHELLS)].mean()
         assert spectra.sigma2_ref[s] == pytest.approx(1 / (PADDING**3 * mean))
     # nothing is measured beyond the sphere
     assert spectra.sigma2_ref[-1] == spectra.tau2[-1] == spectra.data_vs_prior[-1] == 0
@@ -208,7 +220,7 @@ def test_spectra_of_one_reference(rng: np.random.Generator) -> None:
     tau2 = np.geomspace(1.0, 1e-3, N_SHELLS)
     spectra = spectra_from_reference(grid(0, weight), tau2, PADDING, tau2_fudge=4.0)
     for s in (1, 6, R_MAX - 1):
-        ratio = weight[INSIDE & (SHELLS == s)] * PADDING**3 * 4.0 * tau2[s]
+        ratio = weight[INSIDE & (s == SHELLS)] * PADDING**3 * 4.0 * tau2[s]
         assert spectra.data_vs_prior[s] == pytest.approx(ratio.mean())
         assert spectra.coverage[s] == pytest.approx((ratio >= 1).mean())
     np.testing.assert_array_equal(spectra.tau2, tau2)
@@ -233,7 +245,10 @@ def test_fsc_of_independent_noise_in_the_sums(rng: np.random.Generator) -> None:
     volume = rng.normal(size=(BOX,) * 3).astype(np.float32)
     signal = transform_reference(volume, R_MAX, PADDING, correct_gridding=False)
     # white noise on the unpadded grid, so that neighbours of the padded one carry the same
-    noise = [transform_reference(rng.normal(size=(BOX,) * 3), R_MAX, PADDING, correct_gridding=False) for _ in range(2)]
+    noise = [
+        transform_reference(rng.normal(size=(BOX,) * 3), R_MAX, PADDING, correct_gridding=False)
+        for _ in range(2)
+    ]
     halves = [downsampled_average(grid(3.0 * (signal + n), 3.0), R_MAX, PADDING) for n in noise]
     fsc = fsc_of_half_grids(halves[0], halves[1], R_MAX, N_SHELLS)
     assert fsc[5 : R_MAX - 1].mean() == pytest.approx(0.5, abs=0.05)
