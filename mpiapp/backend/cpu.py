@@ -90,7 +90,7 @@ class CpuBackend:
                     task.lanes.put(lane)
                 task.stopped = step(rows.size) or task.stopped
 
-            for done in [self.pool.submit(run, rows) for rows in _batches(setup, data)]:
+            for done in [self.pool.submit(run, rows) for rows in _batches(setup, data, task.order(near))]:
                 done.result()
             return task.total(), out, bad
 
@@ -135,13 +135,15 @@ class CpuBackend:
         return out
 
 
-def _batches(setup: ImagingSetup, data: ParticleData) -> Iterator[NDArray[np.int64]]:
-    """Rows of the batches: particles of one box size together, in their order."""
+def _batches(
+    setup: ImagingSetup, data: ParticleData, order: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """Rows of the batches: particles of one box size together, in the given order."""
     shape = [(o.box, round(o.pixel_size_A, 6)) for o in setup.optics]
     kinds = sorted(set(shape))
     kind = np.array([kinds.index(s) for s in shape])[data.optics]
     for k in range(len(kinds)):
-        rows = np.flatnonzero(kind == k)
+        rows = order[kind[order] == k]
         for start in range(0, rows.size, BATCH):
             yield rows[start : start + BATCH]
 
@@ -182,6 +184,7 @@ class _Task:
     ) -> None:
         self.backend, self.setup, self.model, self.search = backend, setup, model, search
         self.stopped = False
+        self.n_particles = n_particles
         self.padding = np.float32(setup.padding)
         self.radius = model.transform.shape[2] - 1
         self.volume = np.ascontiguousarray(model.transform).view(np.float32).ravel()
@@ -238,6 +241,16 @@ class _Task:
             self.coarse_table = table
         if self._pays(n * search.children, self.fine_pixels.qx.size, n_particles):
             self.fine_table = self.slices(self.fine_matrices, self.fine_pixels)
+
+    def order(self, near: LocalNeighbourhoods | None) -> NDArray[np.int64]:
+        """Order of the particles: as they come, or by direction where a batch slices what it needs itself.
+
+        Neighbours on the sphere need the same slices; grid directions are numbered so that near ones are near.
+        """
+        n = self.n_particles
+        if near is None or self.fine_table is not None:
+            return np.arange(n)
+        return np.argsort(near.direction[near.offsets[:-1]], kind="stable")
 
     def slices(self, matrices: NDArray[np.floating], pixels: Pixels) -> F32:
         """Slices of the half's reference on all threads."""

@@ -28,13 +28,13 @@ class Accuracies:
 
 
 def rotation_steps() -> list[float]:
-    """Errors that are tried, in degrees."""
-    return _steps([(0.2, 0.05), (1, 0.1), (2, 0.2), (5, 0.5), (10, 1), (20, 2), (30, 5)])
+    """Errors that are tried, in degrees; the last is beyond the bound of 30."""
+    return _steps([(0.2, 0.05), (1, 0.1), (2, 0.2), (5, 0.5), (10, 1), (20, 2), (35, 5)])
 
 
 def shift_steps() -> list[float]:
-    """Errors that are tried, in pixels."""
-    return _steps([(1, 0.1), (2, 0.2), (5, 0.5), (10, 1)])
+    """Errors that are tried, in pixels; the last is beyond the bound of 10."""
+    return _steps([(1, 0.1), (2, 0.2), (5, 0.5), (10, 1), (12, 2)])
 
 
 def _steps(rules: list[tuple[float, float]]) -> list[float]:

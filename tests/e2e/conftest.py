@@ -23,7 +23,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             n_particles=80,
             box=(32,),
             pixel_size_A=(6.0,),
-            snr=1.0,
+            snr=4.0,
+            low_pass_A=20.0,
             seed=3,
             per_micrograph=40,
         )

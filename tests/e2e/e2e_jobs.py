@@ -19,9 +19,9 @@ from mpiapp.model.rotations import euler_to_matrix, geodesic_deg
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 LAUNCHER_VARIABLES = ("PMI", "OMPI", "MPI", "HYDRA", "SLURM")
 ITERATIONS = 3
-# enough to converge towards nothing in particular in seconds: each iteration is a few tenths of a second
+# good particles and a good start map: few states are significant, so an iteration takes tenths of a second
 REFINE = (
-    "refine3d --i data/particles.star --ref data/reference_class001.mrc --ini_high 40 --particle_diameter 144 "
+    "refine3d --i data/particles.star --ref data/reference_class001.mrc --ini_high 20 --particle_diameter 144 "
     f"--healpix_order 1 --offset_range 3 --offset_step 1 --random_seed 1 --auto_iter_max {ITERATIONS}"
 ).split()
 

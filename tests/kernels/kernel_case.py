@@ -103,7 +103,12 @@ class Case:
 
 
 def make_case(
-    optics: list[OpticsModel], per_group: int = 3, noise: float = 1.0, signal: float = 1.2, seed: int = 1
+    optics: list[OpticsModel],
+    per_group: int = 3,
+    noise: float = 1.0,
+    signal: float = 1.2,
+    seed: int = 1,
+    radius: int = R_MAX,
 ) -> Case:
     """Simulate images of the phantom: contrast, aberrations, shifts, white noise."""
     rng = np.random.default_rng(seed)
@@ -149,7 +154,7 @@ def make_case(
         index,
     )
     setup = ImagingSetup(BOX, PIXEL_A, PADDING, DIAMETER_A, EDGE, True, optics, 2, point_group("C1"), seed)
-    return Case(setup, _half_model(optics, signal, noise), data, poses, truth, images)
+    return Case(setup, _half_model(optics, signal, noise, radius), data, poses, truth, images)
 
 
 def _image(
@@ -174,13 +179,13 @@ def _image(
     return np.asarray(np.fft.irfft2(half, s=(optics.box,) * 2) * optics.box**2)
 
 
-def _half_model(optics: list[OpticsModel], signal: float, noise: float) -> HalfModel:
+def _half_model(optics: list[OpticsModel], signal: float, noise: float, radius: int) -> HalfModel:
     shells = np.arange(BOX // 2 + 1)
     colour = 1.0 + 0.3 * np.cos(shells / 2.0)
     sigma2 = np.stack([colour * noise**2 / (2.0 * o.box**2) for o in optics])
     n_dir = make_search().n_directions
     prior = np.random.default_rng(3).uniform(0.5, 1.5, n_dir)
-    blurred = transform_reference(phantom() * np.float32(signal), R_MAX, PADDING)
+    blurred = transform_reference(phantom() * np.float32(signal), radius, PADDING)
     scale = np.array([0.9, 1.1])
     return HalfModel(
         transform=blurred,

@@ -165,7 +165,7 @@ def test_map_sums(comparison: Comparison) -> None:
 @pytest.mark.parametrize("premultiplied", [False, True])
 def test_decided_posteriors(premultiplied: bool) -> None:
     """Where one state has all the weight nothing but single precision is left in the sums of the map."""
-    c = compare(make_search(), signal=3.0, premultiplied=premultiplied)
+    c = compare(make_search(), signal=6.0 if premultiplied else 3.0, premultiplied=premultiplied)
     poses, grid = c.found.poses, c.found.sums.grid
     print(poses.p_max)
     assert (poses.p_max > 0.99).sum() >= 4
