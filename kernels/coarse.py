@@ -1,6 +1,6 @@
 """The coarse pass: scores of every (direction, in-plane angle, shift) of an image, and which of them matter.
 
-Twin in float64: ``mpiapp.model.scores.log_weights`` followed by ``mpiapp.model.posterior.significant_states``.
+Twin in float64: ``mpiapp.model.scores.log_weights`` followed by ``mpiapp.model.posterior.significant_weights``.
 """
 
 from __future__ import annotations

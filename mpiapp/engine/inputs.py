@@ -17,11 +17,9 @@ from mpiapp.model.aberrations import fold_beam_tilt
 from mpiapp.model.ctf import ctf_coefficients
 from mpiapp.model.filters import lowpass_map
 from mpiapp.model.fourier import resample_map
-from mpiapp.model.images import shell_power
-from mpiapp.model.masks import apply_soft_mask, soft_circle, soft_sphere
-from mpiapp.model.noise import initial_sigma2, particle_generator, shell_ratio, sums_to_model
+from mpiapp.model.masks import soft_sphere
+from mpiapp.model.noise import shell_ratio
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
-from mpiapp.model.pixels import shell_pixels
 from mpiapp.model.symmetry import point_group
 
 if TYPE_CHECKING:
@@ -224,43 +222,3 @@ def make_reader(table_paths: list[Path]) -> ReadImages:
     from mpiapp.io.stacks import ImageReader
 
     return ImageReader(table_paths).read
-
-
-def first_noise(setup: ImagingSetup, data: ParticleData, read: ReadImages, per_group: int, seed: int) -> F64:
-    """Noise spectra of the optics groups from their images (refinement.md 5.8): (n_optics, n_shells)."""
-    mean = np.zeros((len(setup.optics), setup.n_shells))
-    average = np.zeros(setup.n_shells)
-    counts = np.zeros(len(setup.optics))
-    for g, optics in enumerate(setup.optics):
-        rows = np.flatnonzero(data.optics == g)
-        rng = particle_generator(seed, "noise sample", g)
-        rows = np.sort(rng.permutation(rows)[:per_group])
-        if not rows.size:
-            continue
-        total, image_sum, n = _power_of(setup, optics, data.take(rows), read)
-        pixels = sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)
-        pixels = np.maximum(pixels, 1)
-        mean[g] = sums_to_model(total, setup.n_shells, optics.ratio) / pixels / max(n, 1)
-        spectrum = shell_power((image_sum / max(n, 1))[None].astype(np.float32))[0]
-        average += rows.size * sums_to_model(spectrum, setup.n_shells, optics.ratio) / pixels
-        counts[g] = rows.size
-    return np.asarray(initial_sigma2(mean, average / counts.sum(), counts))
-
-
-def _power_of(
-    setup: ImagingSetup, optics: OpticsModel, data: ParticleData, read: ReadImages
-) -> tuple[F64, F64, int]:
-    """Summed shell power and summed image of some particles, and their number; bad images are left out."""
-    circle = soft_circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)
-    total = np.zeros(optics.box // 2 + 1)
-    image_sum = np.zeros((optics.box, optics.box))
-    n = 0
-    for start in range(0, len(data), 64):
-        images = read(data.stack_index[start : start + 64], data.image_index[start : start + 64])
-        images = images[np.isfinite(images).all(axis=(1, 2))]
-        if len(images):
-            masked = np.asarray(apply_soft_mask(images, circle), np.float32)
-            total += shell_power(masked).sum(0)
-            image_sum += masked.sum(0)
-            n += len(images)
-    return total, image_sum, n

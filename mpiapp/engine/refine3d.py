@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine import messages
 from mpiapp.engine.accuracy import expected_accuracies
 from mpiapp.engine.frame import Drift, estimate_drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
@@ -25,11 +26,10 @@ from mpiapp.engine.iteration import (
 )
 from mpiapp.engine.job_status import abort_file, failure_marker, job_markers, mark_success
 from mpiapp.engine.maximization import update_parameters, with_spectra
-from mpiapp.engine.partial import expectation, is_usable, keep, remaining
+from mpiapp.engine.partial import expectation, remaining
 from mpiapp.engine.schedule import (
     has_converged,
     image_size,
-    needed_step_deg,
     resolution_shell,
     update_changes,
     update_increment,
@@ -39,10 +39,9 @@ from mpiapp.engine.schedule import (
 from mpiapp.engine.settings import check_supported, make_options, make_policy
 from mpiapp.engine.startup import Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
-from mpiapp.errors import InputError, StopRequested
+from mpiapp.engine.stopping import Stopping
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.ctf import ctf
-from mpiapp.model.fsc import resolution_at
 from mpiapp.model.noise import particle_generator
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.pixels import pixel_list
@@ -89,7 +88,7 @@ class Refinement:
         self.read: ReadImages = make_reader(start.stack_paths)
         self.iteration = Iteration(team, backend, start.setup, self.options, start.solvent)
         self.writer = start.writer
-        self.partial = start.partial  # leader
+        self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
         self.began = time.monotonic()
 
     def run(self) -> Result:
@@ -104,7 +103,7 @@ class Refinement:
                 log.emit(
                     [f" Auto-refine: stopped after --auto_iter_max {self.config.auto_iter_max} iterations"]
                 )
-                self._complete(self.schedule.iteration)
+                self.stopping.complete(self.schedule.iteration)
                 break
         return Result(
             self.names,
@@ -116,8 +115,7 @@ class Refinement:
     # ---- one iteration -------------------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if self.team.any(self.stop.raised):
-            raise StopRequested(self._stop_message(self.schedule.iteration))
+        self.stopping.between(self.schedule)
         if self.team.is_leader:
             self._decide()
         self.schedule, drifts = self.team.bcast((self.schedule, self._drifts()))
@@ -126,10 +124,11 @@ class Refinement:
         s = self.schedule
         correlate = self.config.firstiter_cc and s.iteration == 1
         search = make_search(self.policy, self.options, s, self.config.sym, correlate)
-        self._announce(search.n_directions * search.grid.psi_deg.size, len(search.coarse_shifts_A))
+        if self.team.is_leader:
+            log.emit(messages.coming_iteration(self.policy, s, search))
         self._share_parameters()
         begun = time.monotonic()
-        partial = self._take_partial()
+        partial = self.stopping.take_partial(s)
         with self._progress(partial) as progress:
 
             def step(n: int) -> bool:
@@ -144,8 +143,8 @@ class Refinement:
                 )
 
             sums, bad = expectation(self.team, partial, self.shares, expect)
-        if self.team.any(self.stop.raised):
-            self._stop(sums, bad)
+        half = self._state().half if self.team.is_leader else None
+        self.stopping.after_expectation(s, half, self.shares, sums, bad)
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self.iteration.maximization(sums, s, self.maps, self.setup.seed)
@@ -212,7 +211,7 @@ class Refinement:
         rows = np.sort(rng.permutation(mine)[:ACCURACY_SAMPLE])
         pixels = pixel_list(s.current_size // 2)
         transform = transform_reference(
-            self._leader_map(0), s.current_size // 2, setup.padding, workers=self.team.threads
+            self._leader_map(0), s.current_size // 2, setup.padding, workers=self.options.workers
         )
         volume = np.ascontiguousarray(transform).view(np.float32).ravel()
         kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
@@ -244,24 +243,6 @@ class Refinement:
         s.accuracy_rot_deg, s.accuracy_trans_A = found.rot_deg, found.trans_A
         log.emit(lines.accuracies(found.rot_deg, found.trans_A))
 
-    def _announce(self, n_orientations: int, n_shifts: int) -> None:
-        s = self.schedule
-        if self.team.is_leader:
-            log.emit(
-                [
-                    *lines.current_resolution(
-                        1 / max(s.frequency, 1e-6),
-                        needed_step_deg(self.policy, s.frequency),
-                        self.setup.particle_diameter_A,
-                    ),
-                    *lines.sampling(
-                        s.step_deg, s.sigma_deg is not None, s.offset_range_A, s.fine_offset_step_A
-                    ),
-                    f" CurrentImageSize= {s.current_size} of {self.setup.box}; coarse orientations= {n_orientations}; "
-                    f"coarse translations= {n_shifts}",
-                ]
-            )
-
     def _gather_poses(self, bad: dict[int, NDArray[np.bool_]]) -> Poses | None:
         """Collect the new poses on the leader; returns the old ones there."""
         old = None
@@ -279,14 +260,9 @@ class Refinement:
                 state = self._state()
                 index = np.flatnonzero(state.half == h + 1)
                 state.poses.put(index, Poses.unpack(rows))
-                self._report_bad(index[flags[:, 0] > 0])
+                if self.inputs is not None and self.schedule.iteration == 1:
+                    log.emit(messages.set_aside(index[flags[:, 0] > 0], self.inputs.table.image_name))
         return old
-
-    def _report_bad(self, rows: NDArray[np.int64]) -> None:
-        if rows.size and self.inputs is not None and self.schedule.iteration == 1:
-            named = ", ".join(self.inputs.table.image_name(int(r)) for r in rows[:5])
-            more = f" and {rows.size - 5} more" if rows.size > 5 else ""
-            log.emit([f" WARNING: set aside, not finite (NaN or infinity): {named}{more}"])
 
     def _conclude(
         self, result: MapResult, old: Poses | None, correlate: bool, expectation_s: float, between: float
@@ -323,7 +299,7 @@ class Refinement:
                 len(state.half), expectation_s, now - between, now - self.began, s.average_pmax
             )
         )
-        self._record(state, expectation_s, now - between)
+        messages.record(state, self.setup, expectation_s, now - between)
         if s.converged:
             self._finish(state, result)
         else:
@@ -348,26 +324,6 @@ class Refinement:
         offset = float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
         update_changes(self.policy, self.schedule, angle, offset)
 
-    def _record(self, state: RunState, expectation_s: float, maximization_s: float) -> None:
-        s = self.schedule
-        row = {
-            "iteration": s.iteration,
-            "resolution_A": 1 / max(s.frequency, 1e-6),
-            "resolution_0.143_A": resolution_at(state.fsc, 0.143, self.setup.pixel_size_A, self.setup.box),
-            "step_deg": s.step_deg,
-            "offset_step_A": s.fine_offset_step_A,
-            "accuracy_rot_deg": s.accuracy_rot_deg,
-            "accuracy_trans_A": s.accuracy_trans_A,
-            "change_angle_deg": s.change_angle_deg,
-            "change_offset_A": s.change_offset_A,
-            "average_pmax": s.average_pmax,
-            "current_size": s.current_size,
-            "expectation_s": expectation_s,
-            "maximization_s": maximization_s,
-        }
-        for key, value in row.items():
-            state.history.setdefault(key, []).append(float(value))
-
     # ---- messages and files --------------------------------------------------------------------------------
 
     def _share_parameters(self) -> None:
@@ -382,28 +338,16 @@ class Refinement:
         assert self.writer is not None
         self.writer.iteration(state)
 
-    def _complete(self, last: int) -> None:
-        if self.writer is not None:
-            self.writer.complete(last)
-
     def _finish(self, state: RunState, result: MapResult) -> None:
         assert self.writer is not None
         assert result.joined is not None
         self.writer.final(state, result.joined, result.unfiltered)
         self.writer.plots(state, result.joined)
         log.emit(
-            lines.final(
-                self.names.final_map(),
-                self.names.model(None),
-                self.names.data(None),
-                1 / max(state.schedule.frequency, 1e-6),
-                self.options.solvent_correct_fsc,
-                state.schedule.accuracy_rot_deg,
-                self.options.tau2_fudge,
+            messages.ending(
+                self.names, self.setup, state, self.options.solvent_correct_fsc, self.options.tau2_fudge
             )
         )
-        shell = resolution_at(result.fsc, 0.143, self.setup.pixel_size_A, self.setup.box)
-        log.emit([f" Auto-refine: + FSC of the half maps is above 0.143 up to: {shell:.4g} A"])
 
     def _leader_map(self, h: int) -> NDArray[np.float32]:
         volume = self.maps[h]
@@ -419,39 +363,6 @@ class Refinement:
         shown = self.config.verb > 0 and self.team.rank == min(1, self.team.size - 1)
         label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
         return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
-
-    def _take_partial(self) -> dict[str, Any] | None:
-        """What was kept of this iteration when the run was stopped, if it still fits (leader)."""
-        partial, self.partial = self.partial, None
-        if partial is None:
-            return None
-        if not is_usable(partial, self.schedule, self.config):
-            log.emit([" The unfinished iteration is done again from its start, as options were changed"])
-            return None
-        log.emit(
-            [
-                f" {int(partial['done'].sum())} particles of this iteration were done before the run was stopped"
-            ]
-        )
-        return partial
-
-    def _stop(self, sums: dict[int, WeightedSums], bad: dict[int, NDArray[np.bool_]]) -> NoReturn:
-        """Keep what is done of this iteration and end the run (all ranks)."""
-        half = self._state().half if self.team.is_leader else None
-        done = 0
-        try:
-            done = keep(self.team, self.names, self.config, self.schedule, half, self.shares, sums, bad)
-        except InputError as fault:  # a full disk: the iteration starts anew then
-            log.emit([f" WARNING: {fault}"])
-        if self.team.is_leader:
-            log.emit([f" Stopped in iteration {self.schedule.iteration} with {done} of its particles done"])
-        raise StopRequested(self._stop_message(self.schedule.iteration - 1))
-
-    def _stop_message(self, last: int) -> str:
-        self._complete(last)
-        reasons = self.team.allgather(self.stop.reason)
-        reason = next(text for text in reasons if text)
-        return f"{reason}; nothing is lost: go on with --continue {self.names.optimiser(last)}"
 
 
 def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.refine import RefineConfig
-from mpiapp.engine.inputs import Inputs, first_noise, make_reader, read_inputs, resolve_seed
+from mpiapp.engine.inputs import Inputs, make_reader, read_inputs, resolve_seed
 from mpiapp.engine.iteration import HALVES, Share
+from mpiapp.engine.noise import first_noise, without_signal
 from mpiapp.engine.plan import Seat, plan_lines
 from mpiapp.engine.resume import Resumed, check_continued, fingerprint, resume
 from mpiapp.engine.schedule import Policy, local_sigma_deg, resolution_shell
@@ -106,6 +107,8 @@ def _hand_out(
         received = team.from_leader_to_set(h, state.maps[h] if state else None)
         maps.append(state.maps[h] if state else received)
     threads = config.threads or team.threads
+    if not team.is_leader:
+        data = data.take(np.zeros(0, np.int64))  # a worker needs its shares only
     return Start(config, names, setup, data, schedule, halves, maps, shares, solvent, [], threads)
 
 
@@ -122,7 +125,7 @@ def _lead(config: RefineConfig, seats: list[Seat]) -> Led:
     seed = resolve_seed(config) if found is None else found.seed
     config = replace(config, random_seed=seed)
     inputs = read_inputs(config, seed, None if found is None else found.reference)
-    remarks = [] if found is None else found.remarks
+    remarks = _overwritten(names) if found is None else found.remarks
     for warning in [*remarks, *inputs.warnings, *config.advice()]:
         log.emit([f" WARNING: {warning}"])
     if found is None:
@@ -153,6 +156,13 @@ def _open_log(names: OutputNames, config: RefineConfig) -> None:
         ) from fault
 
 
+def _overwritten(names: OutputNames) -> list[str]:
+    before = names.checkpoints()
+    if not before:
+        return []
+    return [f"{names.root}_*: files of a run before are overwritten (its last iteration was {before[-1][0]})"]
+
+
 def _rank_log(names: OutputNames, config: RefineConfig, rank: int) -> Path | None:
     return names.rank_log(rank) if config.verb > 1 else None
 
@@ -164,6 +174,8 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
     per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
     read = make_reader(inputs.table.stack_paths)
     sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
+    if not config.firstiter_cc:
+        sigma2 = without_signal(setup, inputs.data, inputs.reference, sigma2, workers)
     zero = np.zeros(setup.n_shells)
     halves = [
         HalfState(

@@ -138,7 +138,7 @@ def test_a_signal_to_one_rank_reaches_the_others_in_the_middle_of_their_work(pro
 
 
 @needs_mpi
-def test_a_signal_to_mpiexec_ends_all_ranks(project: Path, undisturbed: Path) -> None:
+def test_a_signal_to_mpiexec_ends_all_ranks(project: Path) -> None:
     """As a batch script passes SLURM's warning on."""
     hook = "def at(i, b): i == 2 and (print('slow', flush=True), time.sleep(0.5))"
     words = command([*REFINE, "--o", str(ROOT)], 3, hook, project)
@@ -156,16 +156,14 @@ def test_a_signal_to_mpiexec_ends_all_ranks(project: Path, undisturbed: Path) ->
         assert b"go on with --continue out/run_it001_optimiser.star" in err
     finally:
         job.kill()
-    assert go_on(project).code == 0
-    assert compare(undisturbed, project / ROOT).is_rounding()
 
 
-def test_the_time_limit(project: Path, undisturbed: Path) -> None:
+def test_the_time_limit(project: Path) -> None:
     stopped = run(project, [*REFINE, "--o", str(ROOT), "--max_hours", "1e-7"])
     assert stopped.code == StopRequested.exit_code
-    assert "time limit of 1e-07 hours reached" in stopped.err
-    assert go_on(project).code == 0
-    assert compare(undisturbed, project / ROOT).is_rounding()
+    (message,) = stopped.messages
+    assert "time limit of 1e-07 hours reached" in message
+    assert message.endswith("go on with --continue out/run_it000_optimiser.star")
 
 
 def test_files_left_out_on_the_way_are_written_at_a_stop(project: Path) -> None:

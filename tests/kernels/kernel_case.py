@@ -12,7 +12,7 @@ from mpiapp.kernels.fine import Posterior
 from numpy.typing import NDArray
 
 from mpiapp.backend import cpu
-from mpiapp.backend.base import HalfModel, ImagingSetup
+from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.model.aberrations import even_gamma, fold_beam_tilt, magnify, odd_phase
 from mpiapp.model.ctf import ctf, ctf_coefficients
 from mpiapp.model.fourier import shift_images
@@ -55,7 +55,7 @@ def optics_model(box: int = BOX, pixel_A: float = PIXEL_A, **changes: Any) -> Op
 
 
 def distorted(**changes: Any) -> OpticsModel:
-    """An optics group with another pixel size and box, anisotropic magnification, even and odd aberrations."""
+    """An optics group with another pixel size and box, a magnification matrix and aberrations."""
     odd = fold_beam_tilt((), (6.0, -4.0), KV, CS)
     magnification = (1.02, 0.012, -0.008, 0.985)
     even = (0.3, 0.0, 40.0, -60.0)
@@ -199,7 +199,7 @@ def _half_model(optics: list[OpticsModel], signal: float, noise: float, radius: 
     )
 
 
-# ---- the backend, with what its kernels returned -----------------------------------------------------------------
+# ---- the backend, with what its kernels returned -----------------------------------------------------------
 
 
 @dataclass
@@ -214,12 +214,14 @@ class Traced:
     fine: dict[str, NDArray[Any]] = field(default_factory=dict)  # fields of Posterior, a row a particle
 
 
-def run(case: Case, search: Search, threads: int = 1) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
+def run(
+    case: Case, search: Search, threads: int = 1, read: ReadImages | None = None
+) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
     """One expectation step of the CPU backend."""
     backend = cpu.CpuBackend(threads)
     try:
         return backend.expectation(
-            case.setup, case.model, search, case.data, case.poses, case.read, lambda n: False
+            case.setup, case.model, search, case.data, case.poses, read or case.read, lambda n: False
         )
     finally:
         backend.pool.shutdown()
@@ -237,12 +239,20 @@ def traced(case: Case, search: Search) -> Traced:
 
         return wrapped
 
+    order: list[int] = []
+    rows = {
+        key: row for row, key in enumerate(zip(case.data.stack_index, case.data.image_index, strict=True))
+    }
+
+    def read(stack: NDArray[np.int32], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        order.extend(rows[key] for key in zip(stack, index, strict=True))
+        return case.read(stack, index)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "global_search", keep(coarse, cpu.global_search))
         patch.setattr(cpu, "local_search", keep(coarse, cpu.local_search))
         patch.setattr(cpu, "fine_pass", keep(fine, cpu.fine_pass))
-        out = Traced(*run(case, search))
-    order = np.concatenate(list(cpu._batches(case.setup, case.data)))
+        out = Traced(*run(case, search, read=read))
     states = [s for o, all_states, _ in coarse for s in np.split(all_states[: o[-1]], o[1:-1])]
     priors = [p for o, _, all_priors in coarse for p in np.split(all_priors[: o[-1]], o[1:-1])]
     back = np.argsort(order)
@@ -252,7 +262,7 @@ def traced(case: Case, search: Search) -> Traced:
     return out
 
 
-# ---- the twins ---------------------------------------------------------------------------------------------------
+# ---- the twins ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -312,7 +322,7 @@ def log_offset(case: Case, i: int, search: Search) -> F64:
 
 
 def coarse_states(case: Case, i: int, search: Search, log_prior: F64) -> F64:
-    """Log weights of the whole coarse grid, (n_dir, n_psi, n_trans); log_prior (n_dir, n_psi) or (n_dir, 1)."""
+    """Log weights of the whole coarse grid, (n_dir, n_psi, n_trans); log_prior (n_dir, n_psi or 1)."""
     n_dir, n_psi = search.n_directions, search.grid.n_psi
     log_prior = np.broadcast_to(log_prior, (n_dir, n_psi))
     value = np.full((n_dir, n_psi, len(search.coarse_shifts_A)), -np.inf)

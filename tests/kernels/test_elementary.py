@@ -23,7 +23,6 @@ def test_sine_and_cosine(reach: float, bound: float) -> None:
     sine, cosine = np.empty_like(x), np.empty_like(x)
     _both(x, sine, cosine)
     exact = x.astype(np.float64)
-    print(reach, np.abs(sine - np.sin(exact)).max(), np.abs(cosine - np.cos(exact)).max())
     assert np.abs(sine - np.sin(exact)).max() < bound
     assert np.abs(cosine - np.cos(exact)).max() < bound
 

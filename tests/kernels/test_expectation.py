@@ -41,7 +41,7 @@ from mpiapp.model.rotations import euler_to_matrix, geodesic_deg, rotation_z
 from mpiapp.model.scores import log_weights, model_samples
 from mpiapp.model.search import Search
 
-# Measured: 0.006 to 0.03 nats in the best states; this is far below what the noise does
+# Measured: 0.03 nats (r.m.s.) in the best states, 0.02 premultiplied; far below what the noise does
 LOG_WEIGHT_BOUND = 0.05
 
 
@@ -58,9 +58,10 @@ class Comparison:
     cross: list[NDArray[np.float64]]
     power: list[NDArray[np.float64]]
     accepted: NDArray[np.float64]  # posterior weight of the accepted states of each particle
+    loose: float  # factor on bounds where near ties share the weight: it follows small errors of log weights
 
 
-def compare(search: Search, signal: float = 0.9, **changes: Any) -> Comparison:
+def compare(search: Search, signal: float = 1.2, **changes: Any) -> Comparison:
     case = make_case([optics_model(**changes), distorted(**changes)], signal=signal)
     found = traced(case, search)
     n = len(case.data)
@@ -77,7 +78,8 @@ def compare(search: Search, signal: float = 0.9, **changes: Any) -> Comparison:
         power.append(own.reference_power)
         sums.data += own.data
         sums.weight += own.weight
-    return Comparison(case, search, found, planes, sums, noise, cross, power, np.array(accepted))
+    loose = 10.0 if changes.get("premultiplied") and signal < 2 else 1.0
+    return Comparison(case, search, found, planes, sums, noise, cross, power, np.array(accepted), loose)
 
 
 @pytest.fixture(
@@ -85,9 +87,9 @@ def compare(search: Search, signal: float = 0.9, **changes: Any) -> Comparison:
     params=["global", "local", "premultiplied"],
 )
 def comparison(request: pytest.FixtureRequest) -> Comparison:
-    if request.param == "local":
-        return compare(make_search(sigma_deg=8.0))
-    return compare(make_search(), premultiplied=request.param == "premultiplied")
+    if request.param == "premultiplied":
+        return compare(make_search(), signal=1.3, premultiplied=True)
+    return compare(make_search(sigma_deg=8.0 if request.param == "local" else None))
 
 
 def relative(found: NDArray, expected: NDArray) -> float:
@@ -99,21 +101,22 @@ def values_of(planes: list[Scored]) -> NDArray[np.float64]:
 
 
 def test_accepted_states(comparison: Comparison) -> None:
-    """The coarse pass keeps the states that sorting keeps, but for those within rounding of the threshold."""
+    """The coarse pass keeps the best states until their weights exceed 0.999 of the whole, give or take 2e-4."""
     c = comparison
-    flat_prior = np.log(
-        np.maximum(c.case.model.direction_prior, np.exp(-8) * c.case.model.direction_prior.max())
-    )
+    direction_prior = c.case.model.direction_prior
+    flat = np.log(np.maximum(direction_prior, np.exp(-8) * direction_prior.max()))[:, None]
     for i in range(len(c.case.data)):
-        local = c.search.sigma_deg is not None
-        prior = local_log_prior(c.case, i, c.search) if local else flat_prior[:, None]
+        prior = flat if c.search.sigma_deg is None else local_log_prior(c.case, i, c.search)
         value = coarse_states(c.case, i, c.search, prior)
-        threshold = significance_threshold(value, c.search.fraction)
         accepted = np.zeros(value.shape, bool)
         accepted[tuple(c.found.states[i].T)] = True
-        clear = np.abs(value - threshold) > 0.1
-        np.testing.assert_array_equal(accepted[clear], (value >= threshold)[clear])
         assert len(c.found.states[i]) == accepted.sum() == c.found.poses.n_significant[i]
+        order = value.ravel().argsort()[::-1]
+        weight = normalised(value).ravel()[order]
+        better = np.cumsum(weight) - weight
+        kept = accepted.ravel()[order]
+        assert kept[better < c.search.fraction - 2e-4].all()
+        assert not kept[better > c.search.fraction + 2e-4].any()
         expected = np.broadcast_to(prior, value.shape[:2])[tuple(c.found.states[i][:, :2].T)]
         np.testing.assert_allclose(c.found.priors[i], expected, atol=2e-3)
 
@@ -123,13 +126,6 @@ def test_best_weights(comparison: Comparison) -> None:
     best = np.array([values_of(p).max() for p in c.planes])
     total = np.array([1 / normalised(values_of(p)).max() for p in c.planes])
     error = c.found.fine["log_best"] - best
-    print(
-        "log best",
-        np.sqrt(np.mean(error**2)),
-        "Pmax",
-        np.abs(c.found.fine["best_weight"] - 1 / total).max(),
-        1 / total,
-    )
     assert np.sqrt(np.mean(error**2)) < LOG_WEIGHT_BOUND
     np.testing.assert_allclose(c.found.fine["log_sum"], np.log(total), atol=2 * LOG_WEIGHT_BOUND)
     np.testing.assert_allclose(c.found.poses.p_max, 1 / total, atol=0.02)
@@ -149,17 +145,11 @@ def test_best_poses(comparison: Comparison) -> None:
 
 
 def test_map_sums(comparison: Comparison) -> None:
-    """Limited by the posterior: weights of near ties follow the small errors of their log weights."""
+    """Measured 2e-4 and 4e-4, and 4e-3 and 8e-3 of premultiplied images, whose poses are less certain."""
     c = comparison
     grid = c.found.sums.grid
-    print(
-        "D",
-        relative(grid[..., 0] + 1j * grid[..., 1], c.sums.data),
-        "W",
-        relative(grid[..., 2], c.sums.weight),
-    )
-    assert relative(grid[..., 0] + 1j * grid[..., 1], c.sums.data) < 1e-2
-    assert relative(grid[..., 2], c.sums.weight) < 1.5e-2
+    assert relative(grid[..., 0] + 1j * grid[..., 1], c.sums.data) < 1e-3 * c.loose
+    assert relative(grid[..., 2], c.sums.weight) < 1e-3 * c.loose
 
 
 @pytest.mark.parametrize("premultiplied", [False, True])
@@ -167,14 +157,8 @@ def test_decided_posteriors(premultiplied: bool) -> None:
     """Where one state has all the weight nothing but single precision is left in the sums of the map."""
     c = compare(make_search(), signal=6.0 if premultiplied else 3.0, premultiplied=premultiplied)
     poses, grid = c.found.poses, c.found.sums.grid
-    print(poses.p_max)
     assert (poses.p_max > 0.99).sum() >= 4
-    print(
-        "D",
-        relative(grid[..., 0] + 1j * grid[..., 1], c.sums.data),
-        "W",
-        relative(grid[..., 2], c.sums.weight),
-    )
+    # measured 4e-5 and 2e-4, premultiplied 4e-7 and 3e-6
     assert relative(grid[..., 0] + 1j * grid[..., 1], c.sums.data) < 1e-3
     assert relative(grid[..., 2], c.sums.weight) < 1e-3
 
@@ -187,8 +171,8 @@ def test_noise_spectra(comparison: Comparison) -> None:
         expected = np.sum([c.noise[i] for i in rows], axis=0)
         power = np.sum([image_power(c.case, i) for i in rows], axis=0)
         error = np.abs(c.found.sums.noise[g] - expected)[1:]
-        # measured 7e-4 at most, and 4e-4
-        assert (error < 1e-3 * power[1:]).all()
+        # measured 3e-4 and 4e-4; premultiplied 1e-3 and 3e-4
+        assert (error < 1e-3 * min(c.loose, 3) * power[1:]).all()
         assert error.sum() < 1e-3 * expected[1:].sum()
 
 
@@ -298,6 +282,5 @@ def test_log_weights_of_any_states(group: int, rng: np.random.Generator) -> None
         expected[row] = log_weights(seen, case.model.transform, PADDING, matrix, shift)[0, 0]
     expected += log_offset(case, group, search)[states[:, 2]]
     error = found - expected
-    print("states", group, np.sqrt(np.mean(error**2)), expected.std())
     # measured: 0.016 and 0.064 nats, while scores spread by 38 and 63: the error of interpolation, 5e-4 of the images
     assert np.sqrt(np.mean(error**2)) < 1.5e-3 * expected.std()

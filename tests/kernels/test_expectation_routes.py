@@ -23,7 +23,8 @@ from kernel_case import (
 
 from mpiapp.backend import cpu
 from mpiapp.model.particles import Poses
-from mpiapp.model.rotations import euler_to_matrix, geodesic_deg
+from mpiapp.model.reconstruct import hermitian_sum
+from mpiapp.model.rotations import euler_to_matrix, geodesic_deg, rotation_z
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 
@@ -183,6 +184,26 @@ def test_most_significant_states(case: Case, maximum: int) -> None:
     for few, many in zip(found.states, unlimited.states, strict=True):
         assert len(few) == min(maximum, len(many))
         assert {tuple(s) for s in few} <= {tuple(s) for s in many}
+
+
+def test_frame_of_the_reference(case: Case) -> None:
+    """A direction D is read at D G: with a G that takes the grid to itself every pose A becomes A G^T."""
+    n_dir = make_search().n_directions
+    flat = replace(case.model, direction_prior=np.full(n_dir, 1.0 / n_dir))
+    turn = rotation_z(90.0)
+    search = make_search(perturbation=0.0)
+    plain = run(replace(case, model=flat), search)
+    turned = run(replace(case, model=replace(flat, frame=turn)), search)
+    before, after = (euler_to_matrix(p.rot_deg, p.tilt_deg, p.psi_deg) for p in (plain[1], turned[1]))
+    assert geodesic_deg(after, before @ turn.T).max() < 1e-3
+    np.testing.assert_allclose(turned[1].log_likelihood, plain[1].log_likelihood, atol=0.01)
+    # images go into the map at the poses that are reported: W is turned as well
+    weight = [result[0].grid.copy() for result in (plain, turned)]
+    for sums in weight:
+        hermitian_sum(sums)
+    whole = [np.concatenate([w[::-1, ::-1, :0:-1, 2], w[..., 2]], axis=2) for w in weight]
+    options = [np.rot90(whole[0], k, axes=(1, 2)) for k in (1, 3)]
+    assert min(np.linalg.norm(o - whole[1]) for o in options) < 1e-3 * np.linalg.norm(whole[0])
 
 
 def stopping_after(n: int) -> Callable[[int], bool]:

@@ -7,15 +7,17 @@ import pytest
 from mpiapp.kernels.inplane import shift_row, turn_image, turn_weights, turned_ctf
 from numpy.typing import NDArray
 
+from mpiapp.backend.prepare import image_radius
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.ctf import ctf, ctf_coefficients
 from mpiapp.model.fourier import phase_ramp
 from mpiapp.model.images import padded_planes
-from mpiapp.model.interpolation import plane_radius, sample_plane
+from mpiapp.model.interpolation import OVERSAMPLING, plane_radius, sample_plane
 from mpiapp.model.masks import soft_circle
+from mpiapp.model.particles import OpticsModel
 from mpiapp.model.pixels import pixel_list
 from mpiapp.model.rotations import rotation_z
-from mpiapp.model.scores import transform_at
+from mpiapp.model.scores import model_samples, transform_at
 
 BOX, RADIUS = 32, 13
 GEOMETRIES = {
@@ -62,7 +64,6 @@ def test_turned_images_are_those_of_the_twin(rng: np.random.Generator, name: str
     found, k = read_turned(plane, GEOMETRIES[name], psi)
     expected = sample_plane(plane, *k)
     # measured 2e-6 of the r.m.s. value: polynomials of degree 7 in single precision
-    print(rms(found - expected) / rms(expected), np.abs(found - expected).max() / rms(expected))
     assert np.abs(found - expected).max() < 1e-5 * rms(expected)
 
 
@@ -79,8 +80,28 @@ def test_turned_images_are_nearly_the_exact_transform(
         expected = transform_at(image, k)
         errors.append(found - expected)
         values.append(expected)
-    print(diameter, rms(np.concatenate(errors)) / rms(np.concatenate(values)))
     assert rms(np.concatenate(errors)) < bound * rms(np.concatenate(values))
+
+
+def test_planes_go_on_beyond_nyquist(rng: np.random.Generator) -> None:
+    """The transform of pixels repeats; magnified or coarser groups read it there, without weight."""
+    image = noise_image(rng)
+    radius = BOX - 2
+    plane = padded_planes(image[None], radius)[0]
+    angle = np.linspace(0, 2 * np.pi, 200)
+    k = radius * np.stack([np.cos(angle), np.sin(angle)])
+    expected = transform_at(image, k)
+    assert rms(sample_plane(plane, *k) - expected) < 8e-4 * rms(expected)
+
+
+@pytest.mark.parametrize("matrix", [(1.0, 0.0, 0.0, 1.0), (0.93, 0.02, -0.01, 1.05)])
+@pytest.mark.parametrize("ratio", [0.8, 1.0, 1.3])
+def test_planes_hold_every_sample_that_is_read(ratio: float, matrix: tuple[float, ...]) -> None:
+    """The window reaches from one sample below the position to two above it."""
+    optics = OpticsModel(64, 1.0, ratio, matrix, (), (), False)  # type: ignore[arg-type]
+    for r_max in (5, 20, 32):
+        largest = max(np.abs(model_samples(optics, r_max, psi).k).max() for psi in np.arange(0.0, 180.0, 5.0))
+        assert np.floor(OVERSAMPLING * largest) + 2 <= plane_radius(image_radius(optics, r_max))
 
 
 def test_half_a_turn_conjugates(rng: np.random.Generator) -> None:
@@ -128,7 +149,6 @@ def test_turned_ctf(name: str, even: tuple[float, ...]) -> None:
     )
     expected = ctf(x, y, coefficients, even_gamma=gamma, dtype=np.float64)[0]
     # the phase reaches 140 rad, of which single precision keeps 1e-5; measured 1.6e-5
-    print(name, np.abs(found - expected).max())
     assert np.abs(found - expected).max() < 5e-5
 
 

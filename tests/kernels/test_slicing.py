@@ -98,7 +98,6 @@ def insert(s: Setting, rows: Rows, matrices: NDArray[np.float32], grid: NDArray)
 def test_slices_are_those_of_the_twin(setting: Setting) -> None:
     expected = slice_volume(setting.volume, setting.padding, setting.matrices, *setting.plane)
     # measured: 5e-6 at most, the rounding of positions in single precision
-    print("slice", np.abs(sliced(setting) - expected).max())
     np.testing.assert_allclose(sliced(setting), expected, atol=3e-5)
 
 

@@ -29,7 +29,9 @@ def points(matrices: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.stack([value.real, value.imag], axis=1).astype(np.float32)
 
 
-def accuracies(weight: float, slicer: Slicer = points, ids: NDArray[np.int64] = IDS, pixel_A: float = 1.7) -> Accuracies:
+def accuracies(
+    weight: float, slicer: Slicer = points, ids: NDArray[np.int64] = IDS, pixel_A: float = 1.7
+) -> Accuracies:
     rows = np.flatnonzero(np.isin(IDS, ids))
     weights = np.full((rows.size, len(PIXELS)), weight)
     weights[:, 0] = 0
@@ -42,7 +44,19 @@ def test_steps() -> None:
     """refinement.md 6.2: finer below, and one step beyond the bounds of 30 degrees and 10 pixels."""
     rotation, shift = np.array(rotation_steps()), np.array(shift_steps())
     np.testing.assert_allclose(rotation[:6], [0.05, 0.1, 0.15, 0.2, 0.3, 0.4])
-    assert {float(round(e, 2)) for e in rotation} >= {1.0, 1.2, 2.0, 2.5, 5.0, 6.0, 10.0, 12.0, 20.0, 25.0, 30.0}
+    assert {float(round(e, 2)) for e in rotation} >= {
+        1.0,
+        1.2,
+        2.0,
+        2.5,
+        5.0,
+        6.0,
+        10.0,
+        12.0,
+        20.0,
+        25.0,
+        30.0,
+    }
     assert rotation[-1] == pytest.approx(35)
     np.testing.assert_allclose(shift[8:12], [0.9, 1.0, 1.2, 1.4])
     assert {float(round(e, 2)) for e in shift} >= {2.0, 2.5, 5.0, 6.0, 10.0}

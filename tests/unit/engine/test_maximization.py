@@ -44,10 +44,14 @@ def empty_sums() -> WeightedSums:
 
 def test_sums_add_up() -> None:
     rng = np.random.default_rng(1)
-    a, b = (WeightedSums.from_arrays([rng.normal(size=x.shape) for x in empty_sums().arrays()]) for _ in range(2))
+    a, b = (
+        WeightedSums.from_arrays([rng.normal(size=x.shape) for x in empty_sums().arrays()]) for _ in range(2)
+    )
     total = a + b
     for field in fields(WeightedSums):
-        np.testing.assert_array_equal(getattr(total, field.name), getattr(a, field.name) + getattr(b, field.name))
+        np.testing.assert_array_equal(
+            getattr(total, field.name), getattr(a, field.name) + getattr(b, field.name)
+        )
     before = a.grid.copy()
     a += b
     np.testing.assert_array_equal(a.grid, before + b.grid)
@@ -116,7 +120,9 @@ def sums() -> WeightedSums:
 
 
 def test_scalars(sums: WeightedSums) -> None:
-    found = update_parameters(half_state(), sums, np.array([20, 20, 10]), scale=True, norm=True, correlate=False)
+    found = update_parameters(
+        half_state(), sums, np.array([20, 20, 10]), scale=True, norm=True, correlate=False
+    )
     assert found.average_norm == pytest.approx(1.1)
     assert found.sigma_offset_A == pytest.approx(6.0)
     np.testing.assert_allclose(found.scalars[2:], [-1234.5, 0.7])
@@ -186,7 +192,9 @@ def test_the_prior_damps_the_map() -> None:
     volume = np.exp(-(x**2 + y**2 + z**2) / (2 * 2.0**2)).astype(np.float32)
     transform = transform_reference(volume, 12, 2.0)
     weight = 2.0
-    grid = np.stack([weight * transform.real, weight * transform.imag, np.full(transform.shape, weight)], axis=-1)
+    grid = np.stack(
+        [weight * transform.real, weight * transform.imag, np.full(transform.shape, weight)], axis=-1
+    )
     plain = regularised_map(SETUP, grid, None, 1.0, 5, 1)
     # a prior that halves every element from shell 0 on
     tau2 = np.full(N_SHELLS, 1 / (8 * weight))

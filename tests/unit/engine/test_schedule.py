@@ -209,7 +209,9 @@ def test_offsets_of_a_finer_sampling(
 
 
 def test_local_searches_begin_at_their_order() -> None:
-    s = schedule(healpix_order=3, accuracy_rot_deg=0.5, iterations_without_gain=1, iterations_without_changes=1)
+    s = schedule(
+        healpix_order=3, accuracy_rot_deg=0.5, iterations_without_gain=1, iterations_without_changes=1
+    )
     assert update_sampling(POLICY, s)
     assert s.step_deg == pytest.approx(1.875)
     assert s.sigma_deg == pytest.approx(2 * 1.875)
@@ -218,7 +220,13 @@ def test_local_searches_begin_at_their_order() -> None:
 
 @pytest.mark.parametrize(
     ("no_gain", "no_changes", "ignore", "expected"),
-    [(0, 3, False, False), (1, 0, False, False), (1, 1, False, True), (1, 0, True, True), (0, 0, True, False)],
+    [
+        (0, 3, False, False),
+        (1, 0, False, False),
+        (1, 1, False, True),
+        (1, 0, True, True),
+        (0, 0, True, False),
+    ],
 )
 def test_both_have_to_stall(no_gain: int, no_changes: int, ignore: bool, expected: bool) -> None:
     s = schedule(iterations_without_gain=no_gain, iterations_without_changes=no_changes, fine_enough=True)
@@ -265,7 +273,9 @@ class Outcome:
     offset_A: float
 
 
-def drive(policy: Policy, outcomes: list[Outcome], **start: object) -> tuple[list[int], list[int], int | None]:
+def drive(
+    policy: Policy, outcomes: list[Outcome], **start: object
+) -> tuple[list[int], list[int], int | None]:
     """Orders and image sizes of every iteration, and the converging one, in the order of a run's decisions."""
     s = schedule(frequency=policy.frequency(6), best_frequency=policy.frequency(6), **start)
     orders, sizes = [], []

@@ -21,19 +21,36 @@ def random_poses(rng: np.random.Generator, n: int) -> Poses:
 
 
 def run_state(rng: np.random.Generator, sigma_deg: float | None) -> RunState:
-    schedule = Schedule(4, 3.7, 1.25, iteration=9, sigma_deg=sigma_deg, frequency=1 / 7, high_fsc_at_limit=True)
+    schedule = Schedule(
+        4, 3.7, 1.25, iteration=9, sigma_deg=sigma_deg, frequency=1 / 7, high_fsc_at_limit=True
+    )
     halves = []
     for _ in range(2):
         spectra = rng.uniform(size=(4, 17))
         halves.append(
-            HalfState(rng.uniform(size=(2, 17)), rng.uniform(size=3), rng.uniform(size=48), *spectra, rng.normal(size=4))
+            HalfState(
+                rng.uniform(size=(2, 17)),
+                rng.uniform(size=3),
+                rng.uniform(size=48),
+                *spectra,
+                rng.normal(size=4),
+            )
         )
     maps = [rng.normal(size=(8, 8, 8)).astype(np.float32) for _ in range(2)]
     anchor = rng.normal(size=(8, 8, 8)).astype(np.float32)
     half = rng.integers(1, 3, 30).astype(np.int8)
     history = {"iteration": [1.0, 2.0], "resolution_A": [12.5, 1 / 3], "nothing": []}
     return RunState(
-        schedule, halves, maps, random_poses(rng, 30), half, rng.uniform(size=17), 2**40 + 1, anchor, 0.07, history
+        schedule,
+        halves,
+        maps,
+        random_poses(rng, 30),
+        half,
+        rng.uniform(size=17),
+        2**40 + 1,
+        anchor,
+        0.07,
+        history,
     )
 
 
@@ -54,7 +71,9 @@ def same(first: object, second: object) -> None:
 
 
 @pytest.mark.parametrize("sigma_deg", [None, 3.75])
-def test_checkpoint_holds_the_whole_state(tmp_path: Path, rng: np.random.Generator, sigma_deg: float | None) -> None:
+def test_checkpoint_holds_the_whole_state(
+    tmp_path: Path, rng: np.random.Generator, sigma_deg: float | None
+) -> None:
     state = run_state(rng, sigma_deg)
     path = tmp_path / "run_it009_checkpoint.h5"
     save_checkpoint(path, state.to_dict(), {"command": "test"})
@@ -80,7 +99,9 @@ def test_a_fresh_state(tmp_path: Path, rng: np.random.Generator) -> None:
     """Before the first iteration: no anchor, no history, nothing known of changes."""
     full = run_state(rng, None)
     empty = np.zeros((0, 0, 0), np.float32)
-    state = RunState(Schedule(2, 10.0, 4.0), full.halves, full.maps, full.poses, full.half, full.fsc, 1, empty)
+    state = RunState(
+        Schedule(2, 10.0, 4.0), full.halves, full.maps, full.poses, full.half, full.fsc, 1, empty
+    )
     path = tmp_path / "run_it000_checkpoint.h5"
     save_checkpoint(path, state.to_dict(), {})
     found = RunState.from_dict(load_checkpoint(path)[0])

@@ -95,7 +95,6 @@ def test_map_from_exact_sections(rng: np.random.Generator) -> None:
     a, b = found[inside].astype(float), limited[inside].astype(float)
     correlation = np.corrcoef(a, b)[0, 1]
     amplitude = np.polyfit(b, a, 1)[0]
-    print("map", correlation, amplitude)
     # measured: 0.9995 and 0.996
     assert correlation > 0.995
     assert amplitude == pytest.approx(1.0, abs=0.02)
