@@ -1,7 +1,7 @@
 """Elementary functions that vectorise: sine and cosine by polynomial in single precision.
 
 The library's sine is a scalar call in numba; on 16-wide units that alone would cost more than all
-the products of a score. Absolute error below 1e-6 for arguments up to a few hundred radians.
+the products of a score. Absolute error 3e-7 up to 10 radians, 1e-5 at 400: that of the argument itself in single precision.
 """
 
 from __future__ import annotations

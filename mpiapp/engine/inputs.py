@@ -129,6 +129,12 @@ def _fit_reference(
 
 def optics_models(table: ParticleTable, box: int, pixel_size_A: float) -> list[OpticsModel]:
     """Geometry and aberrations of the optics groups relative to the model."""
+    for o in table.optics:
+        if o.pixel_size_A > 1.9 * pixel_size_A:
+            raise InputError(
+                f"{table.path}: optics group {o.name} has rlnImagePixelSize {o.pixel_size_A:g} A, more than 1.9 times the "
+                f"{pixel_size_A:g} A of the reference; rescale these particles, or refine them on their own"
+            )
     return [
         OpticsModel(
             o.box,

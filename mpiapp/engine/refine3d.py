@@ -229,7 +229,9 @@ class Refinement:
         weight = np.where(sigma2 > 0, contrast**2 / np.where(sigma2 > 0, 2 * sigma2, 1), 0)
         weight[:, 0] = 0
         poses = state.poses
-        size = np.array([o.pixel_size_A for o in setup.optics])[data.optics]
+        # pixels of the model plane: its pixel size for shifts, and how many image pixels each of them stands for
+        size = np.full(rows.size, setup.pixel_size_A)
+        weight *= np.array([o.density for o in setup.optics])[data.optics][:, None]
         found = expected_accuracies(
             slicer,
             pixels,

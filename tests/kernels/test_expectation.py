@@ -12,26 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_case import (
-    PADDING,
-    Case,
+from kernel_case import PADDING, Case, Traced, distorted, make_case, make_search, optics_model, run, traced
+from kernel_twin import (
     Scored,
-    Traced,
     add_particle,
     coarse_states,
-    distorted,
     empty_sums,
     fine_states,
     image_power,
     local_log_prior,
     log_offset,
-    make_case,
-    make_search,
     observation,
-    optics_model,
     prepare,
-    run,
-    traced,
 )
 from numpy.typing import NDArray
 

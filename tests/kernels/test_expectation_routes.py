@@ -7,19 +7,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from kernel_case import (
-    BOX,
-    Case,
-    coarse_states,
-    distorted,
-    fine_states,
-    make_case,
-    make_search,
-    optics_model,
-    prepare,
-    run,
-    traced,
-)
+from kernel_case import BOX, Case, distorted, make_case, make_search, optics_model, run, traced
+from kernel_twin import coarse_states, fine_states, prepare
 
 from mpiapp.backend import cpu
 from mpiapp.model.particles import Poses
