@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 
 from mpiapp.errors import MpiappError, StopRequested
 from mpiapp.parallel.launcher import find_launch
+
+_LEADER_SPEAKS_S = 0.7
 
 
 def is_leader() -> bool:
@@ -33,4 +36,7 @@ def report_error(error: MpiappError) -> int:
         kind = "stopped" if isinstance(error, StopRequested) else "error"
         text = " ".join(str(error).split())
         print(f"mpiapp: {kind}: {text}", file=sys.stderr, flush=True)
+    else:
+        # some launchers end all ranks at the first exit: let the leader speak
+        time.sleep(_LEADER_SPEAKS_S)
     return error.exit_code

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.base import Backend, ImagingSetup
+from mpiapp.model.ctf import ctf
 from mpiapp.model.noise import particle_generator
-from mpiapp.model.pixels import PixelList
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.pixels import PixelList, pixel_list
+from mpiapp.model.projection import transform_reference
 from mpiapp.model.rotations import euler_to_matrix
 
 F64 = NDArray[np.float64]
@@ -44,6 +48,52 @@ def _steps(rules: list[tuple[float, float]]) -> list[float]:
             value += step
             out.append(value)
     return out
+
+
+def accuracies_of_sample(
+    backend: Backend,
+    setup: ImagingSetup,
+    reference: NDArray[np.float32],
+    current_size: int,
+    sigma2: F64,
+    data: ParticleData,
+    poses: Poses,
+    workers: int,
+) -> Accuracies:
+    """Expected accuracies over some particles, given their reference and its noise spectra.
+
+    Parameters
+    ----------
+    reference : (box, box, box);  sigma2 : (n_optics, n_shells);  data, poses : of the particles looked at.
+    """
+    pixels = pixel_list(current_size // 2)
+    transform = transform_reference(reference, current_size // 2, setup.padding, workers=workers)
+    volume = np.ascontiguousarray(transform).view(np.float32).ravel()
+    kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
+
+    def slicer(matrices: F64) -> NDArray[np.float32]:
+        return backend.slices(volume, transform.shape[2] - 1, setup.padding, matrices, kx, ky)
+
+    unit = 1 / (setup.box * setup.pixel_size_A)
+    contrast = np.ones((len(data), len(pixels)))
+    if data.ctf[:, 6].any():
+        # angles enter through an in-plane turn, which the sample's CTFs do not need to follow exactly
+        contrast = ctf(pixels.kx * unit, pixels.ky * unit, data.ctf)
+    noise = sigma2[data.optics][:, np.minimum(pixels.shell, setup.n_shells - 1)]
+    weight = np.where(noise > 0, contrast**2 / np.where(noise > 0, 2 * noise, 1), 0)
+    weight[:, 0] = 0
+    # pixels of the model plane: its pixel size for shifts, and how many image pixels each of them stands for
+    weight *= np.array([o.density for o in setup.optics])[data.optics][:, None]
+    return expected_accuracies(
+        slicer,
+        pixels,
+        (poses.rot_deg, poses.tilt_deg, poses.psi_deg),
+        weight,
+        np.full(len(data), setup.pixel_size_A),
+        setup.box,
+        setup.seed,
+        data.particle_id,
+    )
 
 
 def expected_accuracies(

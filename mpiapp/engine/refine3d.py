@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine import messages
-from mpiapp.engine.accuracy import expected_accuracies
+from mpiapp.engine.accuracy import accuracies_of_sample
 from mpiapp.engine.frame import Drift, estimate_drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import (
@@ -41,11 +41,8 @@ from mpiapp.engine.startup import Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.stopping import Stopping
 from mpiapp.io.outputs import OutputNames
-from mpiapp.model.ctf import ctf
 from mpiapp.model.noise import particle_generator
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.pixels import pixel_list
-from mpiapp.model.projection import transform_reference
 from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
 from mpiapp.model.sampling import direction_grid, next_perturbation
 from mpiapp.model.sums import WeightedSums
@@ -209,38 +206,15 @@ class Refinement:
         mine = np.flatnonzero(state.half == 1)
         rng = particle_generator(setup.seed, "accuracy sample", 0)
         rows = np.sort(rng.permutation(mine)[:ACCURACY_SAMPLE])
-        pixels = pixel_list(s.current_size // 2)
-        transform = transform_reference(
-            self._leader_map(0), s.current_size // 2, setup.padding, workers=self.options.workers
-        )
-        volume = np.ascontiguousarray(transform).view(np.float32).ravel()
-        kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
-
-        def slicer(matrices: NDArray[np.float64]) -> NDArray[np.float32]:
-            return self.backend.slices(volume, transform.shape[2] - 1, setup.padding, matrices, kx, ky)
-
-        data = self.data.take(rows)
-        unit = 1 / (setup.box * setup.pixel_size_A)
-        contrast = np.ones((rows.size, len(pixels)))
-        if data.ctf[:, 6].any():
-            # angles enter through an in-plane turn, which the sample's CTFs do not need to follow exactly
-            contrast = ctf(pixels.kx * unit, pixels.ky * unit, data.ctf)
-        sigma2 = self.halves[0].sigma2[data.optics][:, np.minimum(pixels.shell, setup.n_shells - 1)]
-        weight = np.where(sigma2 > 0, contrast**2 / np.where(sigma2 > 0, 2 * sigma2, 1), 0)
-        weight[:, 0] = 0
-        poses = state.poses
-        # pixels of the model plane: its pixel size for shifts, and how many image pixels each of them stands for
-        size = np.full(rows.size, setup.pixel_size_A)
-        weight *= np.array([o.density for o in setup.optics])[data.optics][:, None]
-        found = expected_accuracies(
-            slicer,
-            pixels,
-            (poses.rot_deg[rows], poses.tilt_deg[rows], poses.psi_deg[rows]),
-            weight,
-            size,
-            setup.box,
-            setup.seed,
-            rows,
+        found = accuracies_of_sample(
+            self.backend,
+            setup,
+            self._leader_map(0),
+            s.current_size,
+            self.halves[0].sigma2,
+            self.data.take(rows),
+            state.poses.take(rows),
+            self.options.workers,
         )
         s.accuracy_rot_deg, s.accuracy_trans_A = found.rot_deg, found.trans_A
         log.emit(lines.accuracies(found.rot_deg, found.trans_A))
@@ -403,15 +377,16 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
+    from threadpoolctl import threadpool_limits
+
     from mpiapp.backend.cpu import CpuBackend
-    from mpiapp.parallel.threads import limit_threads
 
     try:
         start = begin(team, config)
         if start is None:
             return None
-        limit_threads(start.threads, override=start.config.threads > 0)
-        return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()
+        with threadpool_limits(start.threads):
+            return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()
     except Exception as fault:
         log.to_file(f" {type(fault).__name__}: {fault}")
         raise

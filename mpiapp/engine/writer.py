@@ -67,7 +67,7 @@ class Writer:
             "config": self.config.to_dict(),
             "setup": _describe_setup(self.setup),
             "particles": self.particles,
-            "command": self._command(),
+            "command": self.command_line(),
         }
 
     def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
@@ -162,10 +162,10 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self._command()}"
+        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.command_line()}"
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
 
-    def _command(self) -> str:
+    def command_line(self) -> str:
         """The command line that stands for this run's options, whether they came from one or from Python."""
         given = [(f, v) for f, v, origin in self.config.describe() if origin == "given"]
         switches = {"on": "{}", "off": "--no_{}"}

@@ -18,7 +18,7 @@ from mpiapp.io.checkpoint import load_checkpoint
 from mpiapp.io.mrc import read_map, write_map
 from mpiapp.io.star import read_star, write_star
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Data array contains NaN")]
 SOON_S = 20.0  # a second or two on a quiet machine
 START = [*REFINE, "--o", "out/run"]
 GO_ON = ["refine3d", "--continue", "out/run_it002_optimiser.star"]
