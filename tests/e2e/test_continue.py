@@ -127,7 +127,7 @@ def test_a_signal_to_one_rank_reaches_the_others_in_the_middle_of_their_work(pro
     hook = """
     def at(i, b):
         if i == 2:
-            os.kill(os.getpid(), signal.SIGTERM) if rank == 2 else time.sleep(0.4)
+            os.kill(os.getpid(), signal.SIGTERM) if rank == 2 else time.sleep(1)
     """
     stopped = run(project, [*REFINE, "--o", str(ROOT), "--j", "1"], 3, hook)
     assert stopped.code == StopRequested.exit_code
