@@ -28,7 +28,7 @@ class Images(NamedTuple):
     radius: int  # R of the planes
     gain: F32  # (n_img,) norm correction applied to the image on use
     scale: F32  # (n_img,) intensity scale alpha of the reference
-    ctf: F32  # (n_img, 8) coefficients; all zero with a negative scale slot: no CTF
+    ctf: F32  # (n_img, 8) coefficients; scale 0: no CTF
     group: I32  # (n_img,) row of `turn`, `cycles` and the weights below
     premultiplied: NDArray[np.bool_]  # (n_img,)
 

@@ -14,7 +14,7 @@ import numpy as np
 from mpiapp.kernels.coarse import reference_power
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.inplane import shift_row, turned_ctf
-from mpiapp.kernels.rows import base_row, shifted
+from mpiapp.kernels.rows import base_row, multiply_twice, shifted
 from mpiapp.kernels.select import significance_threshold
 from mpiapp.kernels.slicing import CHUNK, insert_image
 from numpy.typing import NDArray
@@ -104,16 +104,6 @@ def _map_weights(ctf, inverse_sigma2, gain, scale, premultiplied, factor, power)
         else:
             factor[p] = gain * scale * c * w
             power[p] = scale * scale * c * c * w
-
-
-@numba.njit(**KERNEL)
-def _shift_still(row_re, row_im, a_re, a_im, b_re, b_im, out_re, out_im):  # type: ignore[no-untyped-def]
-    """A row times the phases of a coarse shift and of a child's offset."""
-    for p in range(row_re.size):
-        re = a_re[p] * b_re[p] - a_im[p] * b_im[p]
-        im = a_re[p] * b_im[p] + a_im[p] * b_re[p]
-        out_re[p] = row_re[p] * re - row_im[p] * im
-        out_im[p] = row_re[p] * im + row_im[p] * re
 
 
 @numba.njit(**JIT)
@@ -383,7 +373,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
                             shift_rows = bigger_rows
                         parent = still.parent[t // family.shifts]
                         offset = still.child[t % family.shifts]
-                        _shift_still(
+                        multiply_twice(
                             still.rows[i, 0],
                             still.rows[i, 1],
                             parent[0],

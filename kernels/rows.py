@@ -78,7 +78,8 @@ def _multiply(row_re, row_im, phase_re, phase_im, out_re, out_im):  # type: igno
 
 
 @numba.njit(**KERNEL)
-def _multiply_twice(row_re, row_im, a_re, a_im, b_re, b_im, out_re, out_im):  # type: ignore[no-untyped-def]
+def multiply_twice(row_re, row_im, a_re, a_im, b_re, b_im, out_re, out_im):  # type: ignore[no-untyped-def]
+    """A row times two phases: those of a coarse shift and of a child's offset."""
     for p in range(row_re.size):
         re = a_re[p] * b_re[p] - a_im[p] * b_im[p]
         im = a_re[p] * b_im[p] + a_im[p] * b_re[p]
@@ -115,7 +116,7 @@ def shifted(row, images, optics, pixels, phases, i, psi, turns, shift, out_re, o
         _multiply(row[0], row[1], parent[0], parent[1], out_re, out_im)
     else:
         child = phases.child[e, psi, shift % n_child]
-        _multiply_twice(row[0], row[1], parent[0], parent[1], child[0], child[1], out_re, out_im)
+        multiply_twice(row[0], row[1], parent[0], parent[1], child[0], child[1], out_re, out_im)
 
 
 @numba.njit(**JIT)
