@@ -18,11 +18,11 @@ _TURN = np.float32(360.0)
 
 
 @numba.njit(**KERNEL)
-def _combine(even, odd, power, log_direction, log_shift):  # type: ignore[no-untyped-def]
+def _combine(even, odd, power, log_prior):  # type: ignore[no-untyped-def]
     """Log weights at psi (into ``even``) and psi + 180 (into ``odd``) from the two products; returns the best."""
     best = _LOWEST
     for d in range(even.size):
-        prior = log_direction[d] + log_shift - _HALF * power[d]
+        prior = log_prior[d] - _HALF * power[d]
         plus = even[d] + odd[d] + prior
         minus = even[d] - odd[d] + prior
         even[d] = plus
@@ -43,6 +43,17 @@ def _combine_correlation(even, odd, power):  # type: ignore[no-untyped-def]
         odd[d] = minus
         best = max(best, max(plus, minus))
     return best
+
+
+@numba.njit(**JIT)
+def _log_priors(log_row, log_shift, first):  # type: ignore[no-untyped-def]
+    """Log prior of every shift (rows) and row of the table (columns), the rows counted from ``first``."""
+    n_centre, n_trans = log_shift.shape
+    out = np.empty((n_trans, log_row.size), np.float32)
+    for t in range(n_trans):
+        for d in range(log_row.size):
+            out[t, d] = log_row[d] + log_shift[first + d if n_centre > 1 else 0, t]
+    return out
 
 
 @numba.njit(**JIT)
@@ -68,14 +79,17 @@ def global_search(  # type: ignore[no-untyped-def]
     phases,
     table,
     table_power,
-    log_direction,
+    log_row,
     log_shift,
+    row_range,
     correlate,
     fraction,
     maximum,
     scratch,
 ):
-    """Score all directions, in-plane angles and shifts of every image and keep the significant ones.
+    """Score all rows, in-plane angles and shifts of every image and keep the significant ones.
+
+    A row is a direction of a class, class * n_dir + direction; for class averages it is the class.
 
     A slice half a turn on is the complex conjugate of itself, so the products of the real and of the imaginary parts,
     taken apart, give psi (their sum) and psi + 180 degrees (their difference): half the arithmetic.
@@ -83,19 +97,20 @@ def global_search(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     turns : Turns with the first half of the in-plane angles; psi index j + n is half a turn on.
-    table : (2, n_dir, n_pix) float32 slices;  table_power : (n_dir, n_pix) float32, |P|^2.
-    log_direction : (n_dir,) float32;  log_shift : (n_img, n_trans) float32 log priors.
+    table : (2, n_rows, n_pix) float32 slices;  table_power : (n_rows, n_pix) float32, |P|^2.
+    log_row : (n_rows,) float32 log priors.
+    log_shift : (n_img, n_centre, n_trans) float32 log priors around one centre, or one for each row.
+    row_range : (n_img, 2) int32, the first row that an image is compared with and that after the last.
     correlate : bool, cross-correlation: only the best state is kept.
 
     Returns
     -------
-    offsets : (n_img + 1,) int64;  states : (n, 3) int32 of direction, psi, shift.
+    offsets : (n_img + 1,) int64;  states : (n, 3) int32 of row, psi, shift.
     priors : (n,) float32 log prior of the orientation of each state.
     """
     n_psi = turns.cosine.size
     n_trans = turns.shift_A.shape[0]
     n_pix = pixels.qx.size
-    n_dir = table.shape[1]
     real = np.empty((n_psi * n_trans, n_pix), np.float32)
     imaginary = np.empty((n_psi * n_trans, n_pix), np.float32)
     powers = np.empty((n_psi, n_pix), np.float32)
@@ -116,18 +131,19 @@ def global_search(  # type: ignore[no-untyped-def]
             for t in range(n_trans):
                 r = j * n_trans + t
                 shifted(row, images, optics, pixels, phases, i, j, turns, t, real[r], imaginary[r])
-        even = np.dot(real, table[0].T)
-        odd = np.dot(imaginary, table[1].T)
-        power = np.dot(powers, table_power.T)
+        lo = row_range[i, 0]
+        hi = row_range[i, 1]
+        even = np.dot(real, table[0, lo:hi].T)
+        odd = np.dot(imaginary, table[1, lo:hi].T)
+        power = np.dot(powers, table_power[lo:hi].T)
+        log_prior = _log_priors(log_row[lo:hi], log_shift[i], lo)
         best = _LOWEST
         for r in range(n_psi * n_trans):
             j = r // n_trans
             if correlate:
                 row_best[r] = _combine_correlation(even[r], odd[r], power[j])
             else:
-                row_best[r] = _combine(
-                    even[r], odd[r], power[j], log_direction, log_shift[i, r - j * n_trans]
-                )
+                row_best[r] = _combine(even[r], odd[r], power[j], log_prior[r - j * n_trans])
             best = max(best, row_best[r])
         limit = best
         if not correlate:
@@ -144,15 +160,15 @@ def global_search(  # type: ignore[no-untyped-def]
                 if row_best[r] < limit:
                     continue
                 j = r // n_trans
-                for d in range(n_dir):
+                for d in range(hi - lo):
                     if scores[r, d] >= limit:
                         if m == values.size:
                             found = _grown(found, m + 1)
                             values = _longer(values, found.shape[0])
                             found_prior = _longer(found_prior, found.shape[0])
                         values[m] = scores[r, d]
-                        found_prior[m] = log_direction[d]
-                        found[m, 0] = d
+                        found_prior[m] = log_row[lo + d]
+                        found[m, 0] = lo + d
                         found[m, 1] = j + half * n_psi
                         found[m, 2] = r - j * n_trans
                         m += 1
@@ -216,7 +232,7 @@ def local_search(  # type: ignore[no-untyped-def]
     table,
     row_of,
     near_offsets,
-    near_direction,
+    near_row,
     near_log_prior,
     near_psi,
     sigma_deg,
@@ -232,9 +248,10 @@ def local_search(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     turns, psi_deg : all in-plane angles of the grid; psi_deg (n_psi,) float32.
-    table : (n_row, 2, n_pix) float32 slices; ``row_of`` (n_dir,) int32 tells a direction's row.
-    near_offsets, near_direction, near_log_prior, near_psi :
+    table : (n, 2, n_pix) float32 slices; ``row_of`` (n_rows,) int32 tells where a row is in it.
+    near_offsets, near_row, near_log_prior, near_psi :
         Neighbourhoods in CSR form, sorted by near_psi, the in-plane angle that fits the prior best (degrees).
+    log_shift : (n_img, 1, n_trans) float32.
     sigma_deg, cutoff_deg : float32, standard deviation of the prior of the in-plane angle, and where its window ends.
 
     Returns
@@ -262,7 +279,7 @@ def local_search(  # type: ignore[no-untyped-def]
         if n_near > slices.shape[0]:
             slices = np.empty((2 * n_near, 2 * n_pix), np.float32)
         for d in range(n_near):
-            slices[d] = table[row_of[near_direction[lo + d]]].reshape(2 * n_pix)
+            slices[d] = table[row_of[near_row[lo + d]]].reshape(2 * n_pix)
         best = _LOWEST
         m = 0
         for j in range(n_psi):
@@ -298,10 +315,10 @@ def local_search(  # type: ignore[no-untyped-def]
                         if correlate:
                             value = scores[t, e] * norm
                         else:
-                            value = scores[t, e] - _HALF * weight + prior + log_shift[i, t]
+                            value = scores[t, e] - _HALF * weight + prior + log_shift[i, 0, t]
                         values[m] = value
                         found_prior[m] = prior
-                        found[m, 0] = near_direction[lo + first + e]
+                        found[m, 0] = near_row[lo + first + e]
                         found[m, 1] = j
                         found[m, 2] = t
                         m += 1

@@ -1,6 +1,6 @@
-"""Central slices of a reference, and their adjoint: trilinear reading and writing of the padded transform.
+"""Central slices of a reference: trilinear reading of the padded transform.
 
-Twins in float64: ``mpiapp.model.projection.slice_volume`` and ``insert_slices``.
+Twin in float64: ``mpiapp.model.projection.slice_volume``.
 The padded transform is kept for x >= 0 only: an array (2 R + 1, 2 R + 1, R + 1) in z, y, x order with the origin
 at (R, R, 0). R leaves one sample of margin outside the sphere that is used, so no neighbour is ever outside the array.
 
@@ -16,8 +16,6 @@ from mpiapp.kernels.elementary import JIT, KERNEL
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-# Orientations of one image that are inserted together
-CHUNK = 64
 _U1, _U2, _U3 = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
@@ -108,80 +106,3 @@ def slice_directions(volume, radius, padding, matrices, kx, ky, out):  # type: i
     for d in range(matrices.shape[0]):
         _positions(matrices[d], padding, radius, kx, ky, index, sign, fx, fy, fz)
         _read(volume, radius, index, sign, fx, fy, fz, out[d, 0], out[d, 1])
-
-
-@numba.njit(**KERNEL)
-def _places(orientation, n, padding, radius, kx, ky, index, work):  # type: ignore[no-untyped-def]
-    """Where one pixel falls in several orientations: flat index of the lower neighbour, mirror sign, fractions."""
-    ny = np.int32(2 * radius + 1)
-    nx = np.int32(radius + 1)
-    r32 = np.int32(radius)
-    px = kx * padding
-    py = ky * padding
-    for o in range(n):
-        x = orientation[0, o] * px + orientation[3, o] * py
-        y = orientation[1, o] * px + orientation[4, o] * py
-        z = orientation[2, o] * px + orientation[5, o] * py
-        s = _ONE if x >= _ZERO else -_ONE
-        x *= s
-        y *= s
-        z *= s
-        x0 = np.floor(x)
-        y0 = np.floor(y)
-        z0 = np.floor(z)
-        work[0, o] = s
-        work[1, o] = x - x0
-        work[2, o] = y - y0
-        work[3, o] = z - z0
-        index[o] = np.int32(
-            np.int32(np.int32((np.int32(z0) + r32) * ny) + np.int32(y0) + r32) * nx + np.int32(x0)
-        )
-
-
-@numba.njit(**JIT)
-def insert_image(mean, total, factor, power, orientation, kx, ky, radius, padding, grid, index, work):  # type: ignore[no-untyped-def]
-    """Add one image at several orientations to the padded grid (the adjoint of slicing).
-
-    Pixel by pixel, all orientations: those of one image lie close together, so the voxels that a pixel reaches stay
-    in the nearest cache. Orientation by orientation every slice was fetched from far away: 1.8 times as long.
-
-    Parameters
-    ----------
-    mean : (n, 2 n_pix) float32, the image at each orientation, real parts, then imaginary parts.
-    total : (n,) float32 weights of the orientations.
-    factor, power : (n_pix,) float32, what an image and a weight are multiplied with at each pixel.
-    orientation : (6, CHUNK) float32, the first two rows of n <= CHUNK orientation matrices.
-    grid : (size, 4) float32 or float64
-        Real part, imaginary part, weight, unused; changed in place.
-    index, work : (CHUNK,) int32 and (4, CHUNK) float32 work arrays.
-    """
-    n = mean.shape[0]
-    n_pix = kx.size
-    nx = np.uint64(radius + 1)
-    nxy = np.uint64((radius + 1) * (2 * radius + 1))
-    for p in range(n_pix):
-        _places(orientation, n, padding, radius, kx[p], ky[p], index, work)
-        f = factor[p]
-        g = power[p]
-        for o in range(n):
-            re = f * mean[o, p]
-            im = f * mean[o, n_pix + p] * work[0, o]
-            w = g * total[o]
-            fx = work[1, o]
-            fy = work[2, o]
-            fz = work[3, o]
-            first = np.uint64(index[o])
-            for dz in range(2):
-                cz = fz if dz else _ONE - fz
-                for dy in range(2):
-                    c1 = cz * (fy if dy else _ONE - fy)
-                    i = first + np.uint64(dz) * nxy + np.uint64(dy) * nx
-                    c0 = c1 * (_ONE - fx)
-                    c1 *= fx
-                    grid[i, 0] += c0 * re
-                    grid[i, 1] += c0 * im
-                    grid[i, 2] += c0 * w
-                    i += _U1
-                    grid[i, 0] += c1 * re
-                    grid[i, 1] += c1 * im
-                    grid[i, 2] += c1 * w

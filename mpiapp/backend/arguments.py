@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.prepare import map_pixels
-from mpiapp.kernels.arguments import Optics, Phases, Pixels, Turns
-from mpiapp.kernels.fine import MapSide, fill_still_phases
+from mpiapp.kernels.arguments import MapSide, Optics, Phases, Pixels, Shifts, Turns
+from mpiapp.kernels.fine_sums import fill_still_phases
 from mpiapp.kernels.rows import fill_phases
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.noise import shell_ratio
@@ -18,6 +18,8 @@ from mpiapp.model.search import Search
 F32 = NDArray[np.float32]
 # A direction without weight may be found again: its prior is this fraction of the largest
 PRIOR_FLOOR = np.exp(-8.0)
+# Log prior of what must not be found
+LEFT_OUT = -1e30
 
 
 def make_pixels(setup: ImagingSetup, radius: int) -> Pixels:
@@ -140,12 +142,8 @@ def make_map_side(
     f = np.asarray(frequency, np.float32)
     has_even = any(any(g.even_zernike) for g in setup.optics)
     x32, y32 = x.astype(np.float32), y.astype(np.float32)
-    offsets = search.fine_shifts_A[: search.children] - search.coarse_shifts_A[0]
-    phases = []
-    for shifts in (search.coarse_shifts_A, offsets):
-        out = np.empty((len(shifts), 2, x.size), np.float32)
-        fill_still_phases(x32, y32, (shifts * unit).astype(np.float32), out)
-        phases.append(out)
+    offsets = search.fine_shifts_A[: search.shift_children] - search.coarse_shifts_A[0]
+    phases = [still_phases(x32, y32, shifts * unit) for shifts in (search.coarse_shifts_A, offsets)]
     return MapSide(
         np.zeros((0, 2, x.size), np.float32),
         np.ascontiguousarray(np.asarray(place, np.float32)[:, 0]),
@@ -159,21 +157,45 @@ def make_map_side(
     )
 
 
-def log_direction_prior(prior: NDArray[np.float64]) -> F32:
-    """Log prior of the coarse directions with a floor, so that no direction is lost for good."""
-    floor = PRIOR_FLOOR * prior.max()
-    return np.log(np.maximum(prior, floor)).astype(np.float32)
+def still_phases(kx: F32, ky: F32, cycles: NDArray[np.float64]) -> F32:
+    """Phases of shifts (n, 2), in cycles per pixel, at the pixels of an image: (n, 2, n_pix)."""
+    out = np.empty((len(cycles), 2, kx.size), np.float32)
+    fill_still_phases(kx, ky, cycles.astype(np.float32), out)
+    return out
 
 
-def log_shift_prior(search: Search, old_A: NDArray[np.float64], sigma_A: float) -> tuple[F32, F32]:
+def log_row_prior(prior: NDArray[np.float64]) -> F32:
+    """Log prior of the coarse directions of all classes, flat, with a floor, so that no direction is lost for good.
+
+    Parameters
+    ----------
+    prior : (n_class, n_dir) float64; a class without weight is left out.
+    """
+    largest = prior.max(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        log_prior = np.log(np.maximum(prior, PRIOR_FLOOR * largest))
+    return np.maximum(log_prior, LEFT_OUT).ravel().astype(np.float32)
+
+
+def log_shift_prior(
+    shifts_A: tuple[NDArray[np.float64], NDArray[np.float64]],
+    old_A: NDArray[np.float64],
+    centre_A: NDArray[np.float64],
+    sigma_A: float,
+) -> Shifts:
     """Log prior of the coarse shifts, and squared distances of the fine ones in A^2 (refinement.md 4.8).
 
     Parameters
     ----------
-    old_A : (n, 2) whole-pixel offsets already applied, in A; the prior is centred on a total offset of 0.
+    shifts_A : coarse and fine shifts, (n_trans, 2) and (n_fine, 2), or (n, ., 2) where each image has its own.
+    old_A : (n, 2) whole-pixel offsets already applied, in A.
+    centre_A : (n_centre, 2) total offsets that the prior is centred on.
     """
-    coarse = ((old_A[:, None] + search.coarse_shifts_A) ** 2).sum(-1)
-    fine = ((old_A[:, None] + search.fine_shifts_A) ** 2).sum(-1)
+    start = old_A[:, None] - centre_A
+    coarse, fine = ((start[:, :, None] + t[..., None, :, :]) ** 2 for t in shifts_A)
+    coarse, fine = coarse.sum(-1), fine.sum(-1).astype(np.float32)
     if sigma_A**2 < 0.0001:
-        return np.where(coarse > 0, -1e4, 0.0).astype(np.float32), fine.astype(np.float32)
-    return (-coarse / (2 * sigma_A**2)).astype(np.float32), fine.astype(np.float32)
+        log_prior = np.where(coarse > 0, -1e4, 0.0)
+    else:
+        log_prior = -coarse / (2 * sigma_A**2)
+    return Shifts(log_prior.astype(np.float32), fine, old_A.astype(np.float32))

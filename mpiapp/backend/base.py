@@ -41,16 +41,21 @@ class ImagingSetup:
 
 @dataclass(frozen=True)
 class HalfModel:
-    """The model of one half set as the expectation step needs it."""
+    """The model of one half set, or of all particles, as the expectation step needs it.
 
-    transform: NDArray[np.complex64]  # padded transform of the reference
+    The references are padded transforms of maps (2 R + 1, 2 R + 1, R + 1), or transforms of class averages
+    (2 r + 1, r + 1) on whole pixels, y and x with the origin at (r, 0); one for each class.
+    """
+
+    transforms: Sequence[NDArray[np.complex64]]
     sigma2: F64  # (n_optics, n_shells) noise variance per component
-    data_vs_prior: F64  # (n_shells,)
+    data_vs_prior: F64  # (n_class, n_shells)
     scale: F64  # (n_groups,)
     average_norm: float
-    direction_prior: F64  # (n_dir,)
+    direction_prior: F64  # (n_class, n_dir), sums to 1
     sigma_offset_A: float
     frame: F64  # (3, 3) rotation of the reference: a direction D is read at D @ frame
+    offset_centre_A: F64  # (n_class, 2) centre of the prior of offsets for class averages, or (1, 2) for all
 
 
 class Backend(Protocol):

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.prepare import PreparedBatch
-from mpiapp.kernels.fine import Posterior
+from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.noise import sums_to_model, to_model_shell
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.pixels import shell_pixels
 from mpiapp.model.rotations import matrix_to_euler, rotation_z
-from mpiapp.model.search import Search
+from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 
 F64 = NDArray[np.float64]
 # Shells whose signal outweighs the prior by this factor determine the intensity scales
 SCALE_DATA_VS_PRIOR = 3.0
+
+
+class Outcome(NamedTuple):
+    """What the passes over a batch left."""
+
+    posterior: Posterior
+    n_significant: NDArray[np.int64]  # (n_img,) accepted coarse states
+    per_class: int  # coarse rows of a class
 
 
 def batch_results(
@@ -27,12 +37,12 @@ def batch_results(
     data: ParticleData,
     poses: Poses,
     batch: PreparedBatch,
-    posterior: Posterior,
-    n_significant: NDArray[np.int64],
+    outcome: Outcome,
     sums: WeightedSums,
 ) -> Poses:
     """Best poses of a batch; adds its noise, scale, norm and prior sums to ``sums``."""
-    new = _best_poses(search, posterior, batch)
+    posterior = outcome.posterior
+    new = _best_poses(search, outcome, batch, poses)
     good = ~batch.bad
     residual, pixels = _residual(setup, model, data, batch, posterior)
     variance = residual[:, 1:].sum(1) + _power_beyond_model(setup, data, batch)
@@ -43,13 +53,13 @@ def batch_results(
     else:
         new.log_likelihood = _log_likelihood(setup, model, data, batch, posterior)
     new.p_max = posterior.best_weight.astype(float)
-    new.n_significant = n_significant.astype(float)
+    new.n_significant = outcome.n_significant.astype(float)
     for g in np.unique(data.optics[good]):
         rows = good & (data.optics == g)
         sums.noise[g] += residual[rows].sum(0)
         sums.noise_pixels[g] += rows.sum() * pixels[g]
-    _scale_sums(model, data, posterior, sums, good)
-    sums.direction_weight += posterior.direction_weight
+    _scale_sums(model, data, posterior, new.class_number.astype(int) - 1, sums, good)
+    _row_sums(outcome, sums)
     sums.totals += [
         posterior.weight[good].sum(),
         posterior.offset_variance[good].sum(),
@@ -61,15 +71,28 @@ def batch_results(
     return new
 
 
-def _best_poses(search: Search, posterior: Posterior, batch: PreparedBatch) -> Poses:
-    """Angles and total offsets of the best fine states."""
-    direction, child, psi, psi_child, shift = posterior.best.T
-    fine = direction.astype(np.int64) * search.children + child
-    angle = search.fine_psi_deg[psi * 2**search.oversampling + psi_child]
-    rot, tilt, psi_deg = matrix_to_euler(rotation_z(angle) @ search.fine_matrices[fine])
-    poses = Poses.zeros(len(direction))
-    poses.rot_deg, poses.tilt_deg, poses.psi_deg = rot, tilt, psi_deg
-    poses.origin_A = batch.old_A + search.fine_shifts_A[shift]
+def _row_sums(outcome: Outcome, sums: WeightedSums) -> None:
+    """Weights by class and direction, and offsets by class."""
+    n_class, n_dir = sums.direction_weight.shape
+    weight = outcome.posterior.row_weight.reshape(n_class, outcome.per_class)
+    # orientations of their own say nothing of the distribution of directions
+    sums.direction_weight += weight if n_dir == outcome.per_class else weight.sum(1, keepdims=True)
+    sums.class_shift += outcome.posterior.row_shift.reshape(n_class, -1, 2).sum(1)
+
+
+def _best_poses(search: Search, outcome: Outcome, batch: PreparedBatch, old: Poses) -> Poses:
+    """Classes, angles and total offsets of the best fine states."""
+    row, child, psi, psi_child, shift = outcome.posterior.best.T
+    of_class, direction = np.divmod(row.astype(np.int64), outcome.per_class)
+    poses = old.take(np.arange(len(row)))
+    poses.class_number = of_class + 1.0
+    if search.free is Free.ALL:
+        fine = direction * search.children + child
+        angle = search.fine_psi_deg[psi * 2**search.oversampling + psi_child]
+        rotations = rotation_z(angle) @ search.fine_matrices[fine]
+        poses.rot_deg, poses.tilt_deg, poses.psi_deg = matrix_to_euler(rotations)
+    if search.free is not Free.CLASS:
+        poses.origin_A = batch.old_A + search.fine_shifts_A[shift]
     return poses
 
 
@@ -128,12 +151,17 @@ def _log_likelihood(
 
 
 def _scale_sums(
-    model: HalfModel, data: ParticleData, posterior: Posterior, sums: WeightedSums, good: NDArray[np.bool_]
+    model: HalfModel,
+    data: ParticleData,
+    posterior: Posterior,
+    best_class: NDArray[np.int64],
+    sums: WeightedSums,
+    good: NDArray[np.bool_],
 ) -> None:
-    """XA and AA of every intensity-scale group over the shells where the signal is strong."""
+    """XA and AA of every intensity-scale group over the shells where the signal of an image's class is strong."""
     reach = posterior.cross.shape[1]
-    strong = model.data_vs_prior[:reach] > SCALE_DATA_VS_PRIOR
-    strong[0] = False
+    strong = model.data_vs_prior[best_class, :reach] > SCALE_DATA_VS_PRIOR
+    strong[:, 0] = False
     sigma2 = model.sigma2[data.optics, :reach] * strong
     scale = np.maximum(model.scale[data.group], 0.001)
     product = (posterior.cross * sigma2).sum(1) / scale

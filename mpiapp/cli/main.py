@@ -18,6 +18,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "gold-standard 3D refinement: particles and a start map to half maps",
         ),
     },
+    "Classification": {
+        "class3d": (
+            "mpiapp.cli.class3d",
+            "3D classification: particles and start maps to maps of their states",
+        ),
+        "class2d": ("mpiapp.cli.class2d", "2D classification: particles to class averages"),
+        "select": ("mpiapp.cli.select", "particles of chosen classes to a new STAR file"),
+    },
     "Trying it out": {
         "demo": ("mpiapp.cli.demo", "simulate a data set, refine it and compare with the truth"),
         "simulate": ("mpiapp.cli.simulate", "particles with known poses from a map or an atomic model"),

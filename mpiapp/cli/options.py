@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from mpiapp.cli.console import is_leader
 from mpiapp.config.job import JobConfig, unknown_option
 from mpiapp.config.option import Option, as_text, options_of
-from mpiapp.config.relion_flags import IGNORED_GROUPS, ForeignFlag, foreign_flags, judge
+from mpiapp.config.relion_flags import IGNORED_GROUPS, ForeignFlag, judge
 from mpiapp.errors import ConfigError
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -153,7 +153,7 @@ def _build_parser(config_class: type[JobConfig]) -> argparse.ArgumentParser:
         else:
             parser.add_argument(f"--{spec.flag}", dest=spec.name, action=_Store)
     own = set(parser._option_string_actions)
-    for flag in foreign_flags().values():
+    for flag in config_class.foreign_flags().values():
         if f"--{flag.name}" not in own:
             nargs: Any = "?" if flag.takes_value else 0
             parser.add_argument(f"--{flag.name}", dest=_NOTES, action=_Foreign, flag=flag, nargs=nargs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from mpiapp.config.option import Value, as_text, by_name, coerce, options_of, suggest
-from mpiapp.config.relion_flags import foreign_flags, judge
+from mpiapp.config.relion_flags import ForeignFlag, foreign_flags, judge, refused_flags
 from mpiapp.errors import ConfigError
 
 
@@ -24,6 +24,8 @@ class JobConfig:
     """
 
     command: ClassVar[str] = ""
+    # reason -> flags of RELION's that this command refuses, beyond those that all do
+    refused: ClassVar[Mapping[str, str]] = {}
 
     given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -48,18 +50,26 @@ class JobConfig:
         known = by_name(options_of(cls))
         values: dict[str, Any] = {}
         lines = list(notes)
+        foreign = cls.foreign_flags()
         for key, value in options.items():
             name = key.lstrip("-").replace("-", "_")
             if name in known:
                 values[known[name].name] = coerce(known[name], value)
-            elif name in foreign_flags():
-                lines.append(judge(foreign_flags()[name], value))
+            elif name in foreign:
+                lines.append(judge(foreign[name], value))
             elif name.startswith("no_") and name[3:] in known and known[name[3:]].kind is bool:
                 spec = known[name[3:]]
                 values[spec.name] = not coerce(spec, value)
             else:
                 raise unknown_option(cls, key)
         return cls(**values, given=frozenset(values), notes=tuple(lines))
+
+    @classmethod
+    def foreign_flags(cls) -> dict[str, ForeignFlag]:
+        """RELION's flags that are no options of this command."""
+        own = {spec.flag for spec in options_of(cls)}
+        flags = {**foreign_flags(), **refused_flags(cls.refused)}
+        return {name: flag for name, flag in flags.items() if name not in own}
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option as (flag, value, "given" or "default"), in the order of the help."""
@@ -118,7 +128,7 @@ def unknown_option(config: type[JobConfig], text: str) -> ConfigError:
     known = [spec.flag for spec in options]
     known += [f"no_{spec.flag}" for spec in options if spec.kind is bool and spec.default]
     name = text.lstrip("-").replace("-", "_")
-    nearest = suggest(name, known) or suggest(name, foreign_flags())
+    nearest = suggest(name, known) or suggest(name, config.foreign_flags())
     dashes = "--" if text.startswith("-") else ""
     hint = f"did you mean {dashes}{nearest}?" if nearest else f"see mpiapp {config.command} --help"
     return ConfigError(f"unknown option {text}; {hint}")

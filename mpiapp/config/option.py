@@ -81,13 +81,14 @@ def option(default: Value | None, help: str, panel: str, *, flag: str = "", **re
 
 
 def options_of(config: type) -> tuple[Option, ...]:
-    """All options of a configuration dataclass, in the order of its fields."""
+    """All options of a configuration dataclass, panel by panel, in the order of its fields."""
     found = []
     for field in dataclasses.fields(config):
         spec = field.metadata.get("option")
         if spec is not None:
             found.append(dataclasses.replace(spec, name=field.name, flag=spec.flag or field.name))
-    return tuple(found)
+    panels = list(dict.fromkeys(spec.panel for spec in found))
+    return tuple(sorted(found, key=lambda spec: panels.index(spec.panel)))
 
 
 def coerce(spec: Option, value: Any) -> Value | None:

@@ -10,6 +10,7 @@ that one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,7 +37,7 @@ IGNORED_GROUPS: dict[str, str] = {
 }
 
 REFUSED_GROUPS: dict[str, str] = {
-    "multi-class refinement is another job (class3d); refine3d has one class": "K=1",
+    "several classes are another job (mpiapp class3d)": "K=1",
     "helical reconstruction is not implemented": (
         "helix ignore_helical_symmetry skip_realspace_helical_sym helical_nr_asu= helical_twist_initial= "
         "helical_twist_min= helical_twist_max= helical_twist_inistep= helical_rise_initial= "
@@ -65,7 +66,7 @@ REFUSED_GROUPS: dict[str, str] = {
         "ios= tomograms= trajectories= normalised_subtomo skip_subtomo_multi subtomo_multi_thr= "
         "ctf3d_not_squared"
     ),
-    "refining with fixed or restricted alignments is not implemented": (
+    "fixed or restricted alignments are not implemented in this kind of job": (
         "skip_align skip_rotate only_sample_tilt limit_tilt=-91 psi_step=-1 sigma_rot=-1 sigma_tilt=-1 "
         "sigma_psi=-1 offset_range_x=-1 offset_range_y=-1 offset_range_z=-1 offset_x_range= offset_y_range= "
         "offset_z_range= minimum_angular_sampling=0 maximum_angular_sampling=0 coarse_size=-1"
@@ -83,7 +84,7 @@ REFUSED_GROUPS: dict[str, str] = {
     "this treatment of CTF and references is not implemented": (
         "ctf_uncorrected_ref pad_ctf asymmetric_padding bfactor= dont_skip_gridding"
     ),
-    "it belongs to classification": "center_classes",
+    "it belongs to classification (mpiapp class3d, class2d)": "center_classes",
     "subsets of the data are not implemented": "fast_subsets",
     "a run without maximization is not implemented": "skip_maximize",
     "use --auto_iter_max, --max_hours or a signal to end a run early": "abort_at_resolution=-1",
@@ -107,12 +108,20 @@ class ForeignFlag:
 @cache
 def foreign_flags() -> dict[str, ForeignFlag]:
     """All such flags by name."""
+    return {**_table(False, IGNORED_GROUPS), **refused_flags(REFUSED_GROUPS)}
+
+
+def refused_flags(groups: Mapping[str, str]) -> dict[str, ForeignFlag]:
+    """Flags by name that are refused, from groups as above."""
+    return _table(True, groups)
+
+
+def _table(refused: bool, groups: Mapping[str, str]) -> dict[str, ForeignFlag]:
     table: dict[str, ForeignFlag] = {}
-    for refused, groups in ((False, IGNORED_GROUPS), (True, REFUSED_GROUPS)):
-        for reason, names in groups.items():
-            for entry in names.split():
-                name, equals, harmless = entry.partition("=")
-                table[name] = ForeignFlag(name, reason, refused, bool(equals), harmless)
+    for reason, names in groups.items():
+        for entry in names.split():
+            name, equals, harmless = entry.partition("=")
+            table[name] = ForeignFlag(name, reason, refused, bool(equals), harmless)
     return table
 
 

@@ -74,6 +74,20 @@ def accuracies_of_sample(
     def slicer(matrices: F64) -> NDArray[np.float32]:
         return backend.slices(volume, transform.shape[2] - 1, setup.padding, matrices, kx, ky)
 
+    return expected_accuracies(
+        slicer,
+        pixels,
+        (poses.rot_deg, poses.tilt_deg, poses.psi_deg),
+        sample_weights(setup, pixels, sigma2, data),
+        np.full(len(data), setup.pixel_size_A),
+        setup.box,
+        setup.seed,
+        data.particle_id,
+    )
+
+
+def sample_weights(setup: ImagingSetup, pixels: PixelList, sigma2: F64, data: ParticleData) -> F64:
+    """CTF^2 / (2 sigma2) of some particles at the pixels of the model plane, 0 at the origin: (n, n_pix)."""
     unit = 1 / (setup.box * setup.pixel_size_A)
     contrast = np.ones((len(data), len(pixels)))
     if data.ctf[:, 6].any():
@@ -84,16 +98,7 @@ def accuracies_of_sample(
     weight[:, 0] = 0
     # pixels of the model plane: its pixel size for shifts, and how many image pixels each of them stands for
     weight *= np.array([o.density for o in setup.optics])[data.optics][:, None]
-    return expected_accuracies(
-        slicer,
-        pixels,
-        (poses.rot_deg, poses.tilt_deg, poses.psi_deg),
-        weight,
-        np.full(len(data), setup.pixel_size_A),
-        setup.box,
-        setup.seed,
-        data.particle_id,
-    )
+    return np.asarray(weight)
 
 
 def expected_accuracies(
@@ -105,6 +110,7 @@ def expected_accuracies(
     box: int,
     seed: int,
     particle_ids: NDArray[np.int64],
+    in_plane: bool = False,
 ) -> Accuracies:
     """How far a particle's angles and shifts can be off before the images would tell.
 
@@ -114,10 +120,12 @@ def expected_accuracies(
     angles_deg : rot, tilt, psi of the sample, each (n,).
     weight : (n, n_pix) CTF^2 / (2 sigma2), 0 at the origin.
     pixel_size_A : (n,) of each particle.
+    in_plane : rotations are in the plane only, of class averages.
     """
     first = slicer(euler_to_matrix(*angles_deg))
     draws = np.array([particle_generator(seed, "accuracy", int(i)).random(2) for i in particle_ids])
-    rot, spectrum = _rotation_errors(slicer, first, angles_deg, weight, draws[:, 0], pixels)
+    turned = np.ones(len(first)) if in_plane else draws[:, 0]
+    rot, spectrum = _rotation_errors(slicer, first, angles_deg, weight, turned, pixels)
     trans = _shift_errors(first, weight, draws[:, 1], pixels, box)
     total = spectrum.sum()
     return Accuracies(

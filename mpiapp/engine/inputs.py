@@ -1,4 +1,4 @@
-"""From files to arrays: particles, reference and masks of a refinement, checked before any work."""
+"""From files to arrays: particles, references and masks of a job, checked before any work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup, ReadImages
-from mpiapp.config.refine import RefineConfig
+from mpiapp.config.classify import Class2dConfig
+from mpiapp.config.common import CommonConfig, VolumeConfig
+from mpiapp.engine.references import read_averages, read_maps
 from mpiapp.errors import InputError
 from mpiapp.model.aberrations import fold_beam_tilt
+from mpiapp.model.averages import lowpass_average
 from mpiapp.model.ctf import ctf_coefficients
 from mpiapp.model.filters import lowpass_map
 from mpiapp.model.fourier import resample_map
-from mpiapp.model.masks import soft_sphere
+from mpiapp.model.masks import soft_circle, soft_sphere
 from mpiapp.model.noise import shell_ratio
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.symmetry import point_group
@@ -37,23 +40,26 @@ class Inputs:
     setup: ImagingSetup
     data: ParticleData
     poses: Poses
-    half: NDArray[np.int8]
-    reference: F32
-    solvent: F32  # mask that flattens the reference, all 1 for none
+    half: NDArray[np.int8]  # 1 or 2; all 1 without halves
+    references: F32  # (n, box, box[, box]); n = 0 where there is none
+    solvent: F32  # mask that flattens a reference, all 1 for none
     warnings: list[str]
 
 
-def resolve_seed(config: RefineConfig) -> int:
+def resolve_seed(config: CommonConfig) -> int:
     """Seed of the run: as asked, or from the time."""
     return config.random_seed if config.random_seed >= 0 else int(time.time()) % (2**31)
 
 
-def read_inputs(config: RefineConfig, seed: int, reference: tuple[F32, float] | None = None) -> Inputs:
-    """Read and check everything that a refinement starts from.
+def read_inputs(
+    config: CommonConfig, seed: int, references: tuple[F32, float] | None = None, *, split: bool
+) -> Inputs:
+    """Read and check everything that a job starts from.
 
     Parameters
     ----------
-    reference : map and pixel size of a run that goes on, which the start map is not needed for
+    references : those of a run that goes on, and their pixel size; the start map is not needed then
+    split : whether the particles are divided into halves
 
     Raises
     ------
@@ -64,19 +70,20 @@ def read_inputs(config: RefineConfig, seed: int, reference: tuple[F32, float] | 
     from mpiapp.io.particles import read_particles
 
     table = read_particles(config.input_star, root=config.root or None)
-    volume, pixel_size, remarks = _read_reference(config) if reference is None else (*reference, [])
+    volumes, pixel_size, remarks = _read_references(config) if references is None else (*references, [])
     warnings = check_particles(
         table,
-        volume.shape,
+        volumes.shape[1:] if len(volumes) else None,
         pixel_size,
         reference_path=config.reference or config.continue_from,
-        trust_reference=config.trust_ref_size,
+        trust_reference=isinstance(config, VolumeConfig) and config.trust_ref_size,
         diameter_A=config.particle_diameter if config.particle_diameter > 0 else None,
         ctf=config.ctf,
+        split_halves=split,
     )
-    volume, box, pixel_size = _fit_reference(config, table, volume, pixel_size)
-    if config.ini_high > 0 and reference is None:
-        volume = np.asarray(lowpass_map(volume, pixel_size, config.ini_high), np.float32)
+    volumes, box, pixel_size = _fit_references(config, table, volumes, pixel_size)
+    if config.ini_high > 0 and references is None:
+        volumes = _lowpass(volumes, pixel_size, config.ini_high)
     diameter = (
         config.particle_diameter if config.particle_diameter > 0 else (box - 2 * config.maskedge) * pixel_size
     )
@@ -89,7 +96,7 @@ def read_inputs(config: RefineConfig, seed: int, reference: tuple[F32, float] | 
         config.zero_mask,
         optics_models(table, box, pixel_size),
         len(table.group_names),
-        point_group(config.sym),
+        point_group(getattr(config, "sym", "C1")),
         seed,
     )
     solvent, more = solvent_mask(config, setup)
@@ -98,33 +105,41 @@ def read_inputs(config: RefineConfig, seed: int, reference: tuple[F32, float] | 
         setup,
         particle_data(table, config.ctf),
         initial_poses(table),
-        split_halves(table, seed),
-        np.ascontiguousarray(volume, np.float32),
+        split_halves(table, seed) if split else np.ones(len(table), np.int8),
+        np.ascontiguousarray(volumes, np.float32),
         solvent,
         [*remarks, *warnings, *more],
     )
 
 
-def _read_reference(config: RefineConfig) -> tuple[F32, float, list[str]]:
-    from mpiapp.io.checks import check_reference
-    from mpiapp.io.mrc import read_map
-
-    reference, pixel_size = read_map(config.reference)
-    if config.ref_angpix > 0:
-        pixel_size = config.ref_angpix
-    return reference, pixel_size, check_reference(reference, pixel_size, config.reference)
+def _read_references(config: CommonConfig) -> tuple[F32, float, list[str]]:
+    if isinstance(config, VolumeConfig):
+        return read_maps(config.reference, config.ref_angpix)
+    if config.reference:
+        return read_averages(config.reference)
+    return np.zeros((0, 0, 0), np.float32), 0.0, []
 
 
-def _fit_reference(
-    config: RefineConfig, table: ParticleTable, reference: F32, pixel_size: float
+def _fit_references(
+    config: CommonConfig, table: ParticleTable, references: F32, pixel_size: float
 ) -> tuple[F32, int, float]:
-    """The reference on the box and pixel size of the first optics group."""
+    """The references on the box and pixel size of the first optics group."""
     first = table.optics[0]
-    same = reference.shape[0] == first.box and abs(pixel_size - first.pixel_size_A) <= 0.001
-    if pixel_size <= 0 or same or not config.trust_ref_size:
-        return reference, reference.shape[0], first.pixel_size_A
-    fitted = resample_map(reference, pixel_size, first.pixel_size_A, first.box)
+    if not len(references):
+        return np.zeros((0, first.box, first.box), np.float32), first.box, first.pixel_size_A
+    box = references.shape[-1]
+    same = box == first.box and abs(pixel_size - first.pixel_size_A) <= 0.001
+    trusted = isinstance(config, VolumeConfig) and config.trust_ref_size
+    if pixel_size <= 0 or same or not trusted:
+        return references, box, first.pixel_size_A
+    fitted = [resample_map(v, pixel_size, first.pixel_size_A, first.box) for v in references]
     return np.asarray(fitted, np.float32), first.box, first.pixel_size_A
+
+
+def _lowpass(references: F32, pixel_size_A: float, resolution_A: float) -> F32:
+    """Low-pass filtered references, maps or averages."""
+    one = lowpass_map if references.ndim == 4 else lowpass_average
+    return np.asarray([one(v, pixel_size_A, resolution_A) for v in references], np.float32)
 
 
 def optics_models(table: ParticleTable, box: int, pixel_size_A: float) -> list[OpticsModel]:
@@ -207,20 +222,23 @@ def split_halves(table: ParticleTable, seed: int) -> NDArray[np.int8]:
     return half
 
 
-def solvent_mask(config: RefineConfig, setup: ImagingSetup) -> tuple[F32, list[str]]:
-    """Mask that flattens the reference after each iteration, and remarks about it."""
+def solvent_mask(config: CommonConfig, setup: ImagingSetup) -> tuple[F32, list[str]]:
+    """Mask that flattens a reference after each iteration, and remarks about it."""
+    ndim = 2 if isinstance(config, Class2dConfig) else 3
+    shape = (setup.box,) * ndim
     if config.solvent_mask:
         from mpiapp.io.checks import check_mask
         from mpiapp.io.mrc import read_map
 
         mask, pixel_size = read_map(config.solvent_mask)
-        shape = (setup.box,) * 3
+        mask = mask[0] if ndim == 2 and len(mask) == 1 else mask
         remarks = check_mask(mask, pixel_size, config.solvent_mask, shape, setup.pixel_size_A)
         return np.clip(mask, 0, 1), remarks
     if not config.flatten_solvent:
-        return np.ones((setup.box,) * 3, np.float32), []
+        return np.ones(shape, np.float32), []
     radius = setup.particle_diameter_A / (2 * setup.pixel_size_A)
-    return soft_sphere(setup.box, radius, setup.mask_edge), []
+    soft = soft_circle if ndim == 2 else soft_sphere
+    return soft(setup.box, radius, setup.mask_edge), []
 
 
 def make_reader(table_paths: list[Path]) -> ReadImages:

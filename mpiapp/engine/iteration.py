@@ -20,15 +20,16 @@ from mpiapp.engine.maximization import (
     regularised_map,
     set_low_resolution_part,
 )
-from mpiapp.engine.schedule import Policy, coarse_radius
+from mpiapp.engine.schedule import Policy, coarse_radius, score_radius
 from mpiapp.engine.state import HalfState, Schedule
+from mpiapp.model.averages import transform_average
 from mpiapp.model.fsc import fsc_of_half_grids, solvent_corrected_fsc
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.projection import transform_reference, translate
 from mpiapp.model.reconstruct import Spectra, downsampled_average, hermitian_sum, spectra_from_fsc
 from mpiapp.model.sampling import direction_grid
 from mpiapp.model.search import Search
-from mpiapp.model.sums import WeightedSums
+from mpiapp.model.sums import N_SUMS, WeightedSums
 from mpiapp.parallel.base import Team
 
 F32 = NDArray[np.float32]
@@ -87,6 +88,7 @@ def make_search(policy: Policy, options: Options, s: Schedule, sym: str, correla
         r_max,
         options.adaptive_fraction,
         options.max_significant,
+        r_score=score_radius(policy, r_max, options.strict_highres_A),
     )
 
 
@@ -127,12 +129,10 @@ class Iteration:
             share.poses = poses
         return sums, bad
 
-    def _half_model(self, half: HalfState, reference: F32, search: Search, drift: Drift) -> HalfModel:
-        setup = self.setup
-        transform = transform_reference(reference, search.r_max, setup.padding, workers=self.options.workers)
-        transform = translate(transform, drift.shift_A / setup.pixel_size_A, setup.box, setup.padding)
+    def _half_model(self, half: HalfState, references: F32, search: Search, drift: Drift) -> HalfModel:
+        transforms = [self._transform(reference, search, drift) for reference in references]
         return HalfModel(
-            transform,
+            transforms,
             half.sigma2,
             half.data_vs_prior,
             half.scale,
@@ -140,7 +140,16 @@ class Iteration:
             half.direction_prior,
             half.sigma_offset_A,
             drift.rotation,
+            half.offset_centre_A if search.planar else np.zeros((1, 2)),
         )
+
+    def _transform(self, reference: F32, search: Search, drift: Drift) -> NDArray[np.complex64]:
+        """A reference as scores need it: padded where it is sliced, as it is for class averages."""
+        setup = self.setup
+        if search.planar:
+            return transform_average(reference, search.r_max)
+        transform = transform_reference(reference, search.r_max, setup.padding, workers=self.options.workers)
+        return translate(transform, drift.shift_A / setup.pixel_size_A, setup.box, setup.padding)
 
     def maximization(
         self, sums: dict[int, WeightedSums], s: Schedule, maps: list[F32 | None], seed: int
@@ -153,8 +162,8 @@ class Iteration:
             mine = sums[h].arrays() if h in sums else []
             reduced = team.reduce_set(h, mine)
             root = team.is_root(h)
-            grids[h] = reduced[0] if root and reduced else None
-            rest = [team.to_leader(h, reduced[k] if root and reduced else None) for k in range(1, 7)]
+            grids[h] = reduced[0][0] if root and reduced else None
+            rest = [team.to_leader(h, reduced[k] if root and reduced else None) for k in range(1, N_SUMS)]
             small.append([a for a in rest if a is not None])
         for h in HALVES:
             grid = grids[h]
@@ -243,7 +252,7 @@ class Iteration:
                 spectra = spectra_from_fsc(grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge)
                 local[h] = spectra
                 volume = self._map(grid, spectra)
-                new[h] = volume * self.solvent if self.options.flatten else volume
+                new[h] = (volume * self.solvent if self.options.flatten else volume)[None]
         out = []
         for h in HALVES:
             on_leader = self.team.to_leader(h, new[h])
@@ -285,5 +294,6 @@ def joined_sums(small: list[list[F64]]) -> list[list[F64]]:
 
 
 def uniform_prior(half: HalfState, n_directions: int) -> HalfState:
-    """The half with a flat prior over the directions of a new grid."""
-    return replace(half, direction_prior=np.full(n_directions, 1.0 / n_directions))
+    """The half with flat priors over the directions of a new grid; classes keep their sizes."""
+    each = half.class_prior[:, None] / n_directions
+    return replace(half, direction_prior=np.repeat(each, n_directions, axis=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -72,15 +74,27 @@ def update_parameters(
     average_norm = norms / count if norm and not correlate else old.average_norm
     sigma_offset = np.sqrt(max(offset2 / (2 * weight), 2.0))
     scalars = np.array([average_norm, sigma_offset, likelihood, p_max / count])
-    prior = sums.direction_weight / weight
+    prior, centre = _priors(old, sums, weight)
     sigma2, scales = old.sigma2, old.scale
     if not correlate:
         sigma2 = new_sigma2(old.sigma2, sums)
         if scale and group_size.size > 1:
             scales = new_scales(sums, group_size)
-    return HalfState(
-        sigma2, scales, prior, old.tau2, old.sigma2_ref, old.data_vs_prior, old.coverage, scalars
+    return replace(
+        old, sigma2=sigma2, scale=scales, direction_prior=prior, offset_centre_A=centre, scalars=scalars
     )
+
+
+def _priors(old: HalfState, sums: WeightedSums, weight: float) -> tuple[F64, F64]:
+    """Priors of classes and directions, and the mean offset of each class average."""
+    share = sums.direction_weight.sum(axis=1)
+    if sums.direction_weight.shape == old.direction_prior.shape:
+        prior = sums.direction_weight / weight
+    else:  # orientations were not searched for: directions stay as they were
+        kept = old.direction_prior / np.maximum(old.class_prior, 1e-30)[:, None]
+        prior = kept * (share / weight)[:, None]
+    centre = sums.class_shift / np.where(share > 0, share, 1)[:, None]
+    return prior, centre
 
 
 def new_sigma2(old: F64, sums: WeightedSums) -> F64:
@@ -104,15 +118,12 @@ def new_scales(sums: WeightedSums, group_size: NDArray[np.int64]) -> F64:
     return np.asarray(scales * group_size.sum() / max((scales * group_size).sum(), 1e-10))
 
 
-def with_spectra(half: HalfState, spectra: Spectra) -> HalfState:
-    """The half with the spectra of its new map."""
-    return HalfState(
-        half.sigma2,
-        half.scale,
-        half.direction_prior,
-        spectra.tau2,
-        spectra.sigma2_ref,
-        spectra.data_vs_prior,
-        spectra.coverage,
-        half.scalars,
+def with_spectra(half: HalfState, spectra: Sequence[Spectra]) -> HalfState:
+    """The half with the spectra of its new maps, one for each class."""
+    return replace(
+        half,
+        tau2=np.stack([s.tau2 for s in spectra]),
+        sigma2_ref=np.stack([s.sigma2_ref for s in spectra]),
+        data_vs_prior=np.stack([s.data_vs_prior for s in spectra]),
+        coverage=np.stack([s.coverage for s in spectra]),
     )

@@ -9,25 +9,67 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.engine.schedule import Policy, needed_step_deg
-from mpiapp.engine.state import RunState, Schedule
+from mpiapp.engine.state import UNKNOWN, HalfState, RunState, Schedule
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.fsc import resolution_at
-from mpiapp.model.search import Search
+from mpiapp.model.search import Free, Search
 from mpiapp.report import lines
 
 NAMED = 5
+SHOWN = 12  # classes in a line of the log
 
 
-def coming_iteration(policy: Policy, s: Schedule, search: Search) -> list[str]:
-    """Resolution, sampling and sizes of an expectation step."""
-    n_orientations = search.n_directions * search.grid.psi_deg.size
+def coming_iteration(policy: Policy, s: Schedule, search: Search, label: str) -> list[str]:
+    """Resolution, sampling and sizes of an expectation step; ``label`` begins the lines about sampling."""
+    n_orientations = search.n_directions * search.grid.psi_deg.size if search.free is Free.ALL else 1
+    n_shifts = 1 if search.free is Free.CLASS else len(search.coarse_shifts_A)
+    sampling = lines.sampling(
+        s.step_deg, search.sigma_deg is not None, s.offset_range_A, s.fine_offset_step_A, label
+    )
     return [
         *lines.current_resolution(
             1 / max(s.frequency, 1e-6), needed_step_deg(policy, s.frequency), policy.particle_diameter_A
         ),
-        *lines.sampling(s.step_deg, s.sigma_deg is not None, s.offset_range_A, s.fine_offset_step_A),
+        *(sampling if search.free is Free.ALL else []),
         f" CurrentImageSize= {s.current_size} of {policy.box}; coarse orientations= {n_orientations}; "
-        f"coarse translations= {len(search.coarse_shifts_A)}",
+        f"coarse translations= {n_shifts}",
+    ]
+
+
+def class_accuracies(half: HalfState) -> list[str]:
+    """Expected accuracies of the classes that are large enough."""
+    known = half.accuracy[half.accuracy[:, 0] < UNKNOWN]
+    if not len(known):
+        return []
+    (rot, trans), (worst_rot, worst_trans) = known.min(axis=0), known.max(axis=0)
+    return [
+        f" Expected accuracy of the best class: {rot:.3g} degrees, {trans:.3g} A; of the worst: {worst_rot:.3g} "
+        f"degrees, {worst_trans:.3g} A"
+    ]
+
+
+def classes(policy: Policy, half: HalfState, s: Schedule, shells: NDArray[np.int64]) -> list[str]:
+    """Sizes and resolutions of the classes after an iteration, the largest first."""
+    order = np.argsort(-half.class_prior, kind="stable")
+    words = [
+        f"{k + 1}: {100 * half.class_prior[k]:.1f} % {1 / policy.frequency(int(shells[k])):.1f} A"
+        for k in order
+        if half.class_prior[k] > 0
+    ]
+    empty = half.n_class - len(words)
+    more = f"; {empty} empty" if empty else ""
+    shown = ", ".join(words[:SHOWN]) + (f", {len(words) - SHOWN} smaller" if len(words) > SHOWN else "")
+    return [f" Iteration {s.iteration}, classes: {shown}{more}"]
+
+
+def classes_ending(names: OutputNames, state: RunState, planar: bool) -> list[str]:
+    """Where the results of a classification are."""
+    number = state.schedule.iteration
+    references = names.classes_stack(number) if planar else names.class_map(number, 1)
+    return [
+        f" Classification ended after {number} iterations; particles: {names.data(number)}, model: "
+        f"{names.model(number)}",
+        f" References: {references}{'' if planar else ' and on'}, pictures: {names.classes_plot(number)}",
     ]
 
 
@@ -65,7 +107,6 @@ def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximizat
     row = {
         "iteration": s.iteration,
         "resolution_A": 1 / max(s.frequency, 1e-6),
-        "resolution_0.143_A": resolution_at(state.fsc, 0.143, setup.pixel_size_A, setup.box),
         "step_deg": s.step_deg,
         "offset_step_A": s.fine_offset_step_A,
         "accuracy_rot_deg": s.accuracy_rot_deg,
@@ -77,5 +118,10 @@ def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximizat
         "expectation_s": expectation_s,
         "maximization_s": maximization_s,
     }
+    if len(state.halves) == 2:
+        row["resolution_0.143_A"] = resolution_at(state.fsc, 0.143, setup.pixel_size_A, setup.box)
+    else:
+        row["change_class"] = s.change_class
+        row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
     for key, value in row.items():
         state.history.setdefault(key, []).append(float(value))

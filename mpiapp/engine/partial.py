@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.config.common import COMPUTING, RUNNING, CommonConfig
 from mpiapp.config.option import options_of
-from mpiapp.config.refine import COMPUTING, RUNNING, RefineConfig
-from mpiapp.engine.iteration import HALVES, Share
+from mpiapp.engine.iteration import Share
 from mpiapp.engine.state import Schedule
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import Poses
-from mpiapp.model.sums import WeightedSums
+from mpiapp.model.sums import N_SUMS, WeightedSums
 from mpiapp.parallel.base import Team
 
 F64 = NDArray[np.float64]
@@ -28,10 +28,10 @@ Sums = dict[int, WeightedSums]
 Bad = dict[int, NDArray[np.bool_]]
 Expect = Callable[[dict[int, Share]], tuple[Sums, Bad]]
 
-WIDTH = 9  # columns of Poses.pack()
+WIDTH = 10  # columns of Poses.pack()
 
 
-def is_usable(partial: Mapping[str, Any], schedule: Schedule, config: RefineConfig) -> bool:
+def is_usable(partial: Mapping[str, Any], schedule: Schedule, config: CommonConfig) -> bool:
     """Whether what was kept belongs to this iteration under these options (leader)."""
     same_options = partial["options"] == _shaping_options(config)
     return bool(same_options and partial["schedule"] == asdict(schedule))
@@ -77,7 +77,7 @@ def expectation(
         if h in todo:
             share.poses.put(left[h], todo[h].poses)
             marks[h][left[h]] = found[h]
-    for h in HALVES:
+    for h in range(team.n_sets):
         _add_kept(team, h, partial, sums)
     return sums, marks
 
@@ -97,7 +97,7 @@ def _add_kept(team: Team, h: int, partial: Mapping[str, Any] | None, sums: Sums)
 def keep(
     team: Team,
     names: OutputNames,
-    config: RefineConfig,
+    config: CommonConfig,
     schedule: Schedule,
     half: NDArray[np.int8] | None,
     shares: dict[int, Share],
@@ -116,7 +116,7 @@ def keep(
     n = 0 if half is None else len(half)
     poses, done, marks = np.zeros((n, WIDTH)), np.zeros(n, bool), np.zeros(n, bool)
     kept: dict[str, dict[str, F64]] = {}
-    for h in HALVES:
+    for h in range(team.n_sets):
         rows = None
         if h in shares:
             is_done = bad[h] | (shares[h].poses.n_significant > 0)
@@ -124,7 +124,7 @@ def keep(
         gathered = team.gather_rows(h, rows)
         reduced = team.reduce_set(h, sums[h].arrays() if h in sums else [])
         at_root = reduced if team.is_root(h) else None
-        arrays = [team.to_leader(h, at_root[k] if at_root else None) for k in range(7)]
+        arrays = [team.to_leader(h, at_root[k] if at_root else None) for k in range(N_SUMS)]
         if half is not None and gathered is not None:
             mine = half == h + 1
             poses[mine], done[mine], marks[mine] = (
@@ -147,7 +147,11 @@ def keep(
     return int(done.sum())
 
 
-def _shaping_options(config: RefineConfig) -> dict[str, Any]:
+def _shaping_options(config: CommonConfig) -> dict[str, Any]:
     """Options that shape the result of an iteration."""
     free = {spec.name for spec in options_of(type(config)) if spec.panel in (COMPUTING, RUNNING)}
-    return {k: v for k, v in config.to_dict().items() if k not in {*free, "output_root", "auto_iter_max"}}
+    return {
+        k: v
+        for k, v in config.to_dict().items()
+        if k not in {*free, "output_root", "auto_iter_max", "n_iter"}
+    }

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mpiapp.backend.base import ImagingSetup
+from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.state import RunState
 from mpiapp.model.pixels import pixel_list
@@ -24,10 +25,14 @@ class Seat(NamedTuple):
 
 
 def plan_lines(
-    config: RefineConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat]
+    config: CommonConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat]
 ) -> list[str]:
     """Lines for the log: who does what, and memory at the first and at the final image size."""
-    n1, n2 = (int((state.half == h).sum()) for h in (1, 2))
+    sizes = [int((state.half == h + 1).sum()) for h in range(len(state.halves))]
+    parts = f" ({sizes[0]} + {sizes[1]} in the halves)" if len(sizes) == 2 else ""
+    n_class = state.halves[0].n_class
+    if n_class > 1:
+        parts += f"; classes= {n_class}"
     s = state.schedule
     workers = seats[1:] or seats
     threads = sorted({seat.threads for seat in workers})
@@ -35,15 +40,17 @@ def plan_lines(
     shell = s.frequency * setup.box * setup.pixel_size_A
     first = s.current_size or 2 * (int(shell) + config.incr_size)
     head = [
-        f" Particles= {n1 + n2} ({n1} + {n2} in the halves); box= {setup.box} px of "
+        f" Particles= {sum(sizes)}{parts}; box= {setup.box} px of "
         f"{setup.pixel_size_A:.4g} A; optics groups= {len(setup.optics)}; groups= {setup.n_groups}; "
         f"symmetry= {setup.group.name}",
         f" Processes= {len(seats)} ({_roles(seats)}); threads each= {each}; seed= {state.seed}",
         f" {_beginning(config, state)}",
         " Memory a process, MiB (estimate)      volume   accumulators   slices   total",
     ]
-    for label, size in (("this sampling", min(first, setup.box)), ("final iteration", setup.box)):
-        volume, sums, slices = memory(setup, size, threads[-1])
+    last = "final iteration" if len(sizes) == 2 else "at full size"
+    for label, size in (("this sampling", min(first, setup.box)), (last, setup.box)):
+        planar = s.psi_step_deg is not None
+        volume, sums, slices = memory(setup, size, threads[-1], n_class, planar)
         total = volume + sums + slices
         head.append(f"   {label:<18} size {size:4d}  {volume:10.0f} {sums:14.0f} {slices:8.0f} {total:7.0f}")
     return head
@@ -55,21 +62,28 @@ def _roles(seats: Sequence[Seat]) -> str:
     return f"one leader, {len(seats) - 1} working{where}" if len(seats) > 1 else "leads and works"
 
 
-def _beginning(config: RefineConfig, state: RunState) -> str:
+def _beginning(config: CommonConfig, state: RunState) -> str:
     s = state.schedule
-    search = "local searches" if s.sigma_deg is not None else "global searches"
     begin = f"Going on after iteration {s.iteration}" if s.iteration else "Starting"
+    offsets = f"offsets to {s.offset_range_A:.4g} A in fine steps of {s.fine_offset_step_A:.4g} A"
+    if s.psi_step_deg is not None:
+        return f"{begin} in the plane with a fine step of {s.step_deg:.3g} degrees; {offsets}"
+    search = "local searches" if s.sigma_deg is not None else "global searches"
+    until = (
+        f", local from order {config.auto_local_healpix_order}" if isinstance(config, RefineConfig) else ""
+    )
     return (
-        f"{begin} with {search} at HEALPix order {s.healpix_order} (fine step {s.step_deg:.3g} degrees), "
-        f"local from order {config.auto_local_healpix_order}; offsets to {s.offset_range_A:.4g} A in fine "
-        f"steps of {s.fine_offset_step_A:.4g} A"
+        f"{begin} with {search} at HEALPix order {s.healpix_order} (fine step {s.step_deg:.3g} degrees){until}; "
+        f"{offsets}"
     )
 
 
-def memory(setup: ImagingSetup, size: int, threads: int) -> tuple[float, float, float]:
-    """MiB of the padded volume, of all accumulators, and of slices and rows, at one image size."""
+def memory(
+    setup: ImagingSetup, size: int, threads: int, n_class: int = 1, planar: bool = False
+) -> tuple[float, float, float]:
+    """MiB of the padded references, of all accumulators, and of slices and rows, at one image size."""
     radius = grid_radius(size // 2, setup.padding)
-    voxels = float((2 * radius + 1) ** 2 * (radius + 1))
+    voxels = float(n_class * (radius + 1) * (2 * radius + 1) ** (1 if planar else 2))
     n_pix = len(pixel_list(size // 2))
     volume = voxels * 8
     sums = voxels * (16 * threads + 24 * 2)

@@ -1,32 +1,22 @@
-"""Gold-standard 3D auto-refinement: the loop (refinement.md 6)."""
+"""Gold-standard 3D auto-refinement (refinement.md 6)."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
+from mpiapp.backend.base import Backend
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine import messages
 from mpiapp.engine.accuracy import accuracies_of_sample
 from mpiapp.engine.frame import Drift, estimate_drift, undo
-from mpiapp.engine.inputs import Inputs, make_reader
-from mpiapp.engine.iteration import (
-    HALVES,
-    Iteration,
-    MapResult,
-    Share,
-    joined_sums,
-    make_search,
-    uniform_prior,
-)
-from mpiapp.engine.job_status import abort_file, failure_marker, job_markers, mark_success
-from mpiapp.engine.maximization import update_parameters, with_spectra
-from mpiapp.engine.partial import expectation, remaining
+from mpiapp.engine.iteration import HALVES, MapResult, joined_sums, make_search, uniform_prior
+from mpiapp.engine.job import Job, Result, launch
+from mpiapp.engine.maximization import with_spectra
+from mpiapp.engine.refine_start import RefinementStart
+from mpiapp.engine.refine_writer import RefinementWriter
 from mpiapp.engine.schedule import (
     has_converged,
     image_size,
@@ -36,121 +26,50 @@ from mpiapp.engine.schedule import (
     update_resolution,
     update_sampling,
 )
-from mpiapp.engine.settings import check_supported, make_options, make_policy
+from mpiapp.engine.settings import make_options, make_policy
 from mpiapp.engine.startup import Start, begin
-from mpiapp.engine.state import HalfState, RunState, Schedule
-from mpiapp.engine.stopping import Stopping
-from mpiapp.io.outputs import OutputNames
+from mpiapp.engine.state import RunState
 from mpiapp.model.noise import particle_generator
-from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.particles import Poses
 from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
 from mpiapp.model.sampling import direction_grid, next_perturbation
+from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.parallel.base import Team
 from mpiapp.parallel.stop import StopFlag
 from mpiapp.report import lines, log
-from mpiapp.report.progress import Progress
 
 ACCURACY_SAMPLE = 100
 
 
-@dataclass(frozen=True)
-class Result:
-    """Where a refinement ended; the same on every rank except for what only the leader has."""
-
-    names: OutputNames
-    converged: bool
-    iterations: int
-    resolution_A: float
-
-
-class Refinement:
+class Refinement(Job):
     """A refinement on one rank of a team."""
+
+    label = " Auto-refine:"
 
     def __init__(
         self, team: Team, backend: Backend, config: RefineConfig, start: Start, stop: StopFlag
     ) -> None:
-        self.team, self.backend, self.config, self.stop = team, backend, config, stop
-        self.setup: ImagingSetup = start.setup
-        self.data: ParticleData = start.data
-        self.names = start.names
-        self.policy = make_policy(config, start.setup)
-        self.options = make_options(config, start.threads)
-        self.schedule: Schedule = start.schedule
-        self.halves: list[HalfState] = start.halves
-        self.maps = start.maps
-        self.shares: dict[int, Share] = start.shares
-        self.state: RunState | None = start.state  # leader
-        self.inputs: Inputs | None = start.inputs  # leader
-        self.read: ReadImages = make_reader(start.stack_paths)
-        self.iteration = Iteration(team, backend, start.setup, self.options, start.solvent)
-        self.writer = start.writer
-        self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
-        self.began = time.monotonic()
+        policy, options = make_policy(config, start.setup), make_options(config, start.threads)
+        super().__init__(team, backend, config, start, stop, policy, options)
+        self.config = config
 
-    def run(self) -> Result:
-        """Iterate until convergence."""
-        if self.team.is_leader and self.schedule.iteration == 0:
-            self._write(self._state())
-        while True:
-            self._next()
-            if self.schedule.converged:
-                break
-            if self.schedule.iteration >= self.config.auto_iter_max:
-                log.emit(
-                    [f" Auto-refine: stopped after --auto_iter_max {self.config.auto_iter_max} iterations"]
-                )
-                self.stopping.complete(self.schedule.iteration)
-                break
-        return Result(
-            self.names,
-            self.schedule.converged,
-            self.schedule.iteration,
-            1 / max(self.schedule.frequency, 1e-6),
-        )
+    def _ended(self) -> bool:
+        s, limit = self.schedule, self.config.auto_iter_max
+        if not s.converged and s.iteration >= limit:
+            log.emit([f" Auto-refine: stopped after --auto_iter_max {limit} iterations"])
+            self.stopping.complete(s.iteration)
+            return True
+        return s.converged
 
-    # ---- one iteration -------------------------------------------------------------------------------------
+    @property
+    def _correlate(self) -> bool:
+        return self.config.firstiter_cc and self.schedule.iteration == 1
 
-    def _next(self) -> None:
-        self.stopping.between(self.schedule)
-        if self.team.is_leader:
-            self._decide()
-        self.schedule, drifts = self.team.bcast((self.schedule, self._drifts()))
-        for h, share in self.shares.items():
-            share.poses = undo(share.poses, drifts[h])
-        s = self.schedule
-        correlate = self.config.firstiter_cc and s.iteration == 1
-        search = make_search(self.policy, self.options, s, self.config.sym, correlate)
-        if self.team.is_leader:
-            log.emit(messages.coming_iteration(self.policy, s, search))
-        self._share_parameters()
-        begun = time.monotonic()
-        partial = self.stopping.take_partial(s)
-        with self._progress(partial) as progress:
-
-            def step(n: int) -> bool:
-                progress.advance(n)
-                return self.stop.raised
-
-            def expect(
-                shares: dict[int, Share],
-            ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
-                return self.iteration.expectation(
-                    search, self.halves, self.maps, shares, drifts, self.read, step
-                )
-
-            sums, bad = expectation(self.team, partial, self.shares, expect)
-        half = self._state().half if self.team.is_leader else None
-        self.stopping.after_expectation(s, half, self.shares, sums, bad)
-        old = self._gather_poses(bad)
-        between = time.monotonic()
-        result = self.iteration.maximization(sums, s, self.maps, self.setup.seed)
-        if self.team.is_leader:
-            self._conclude(result, old, correlate, between - begun, between)
-        self.team.barrier()
+    def _search(self) -> Search:
+        return make_search(self.policy, self.options, self.schedule, self.config.sym, self._correlate)
 
     def _decide(self) -> None:
-        """Image size, perturbation, accuracies and sampling of the coming iteration."""
         s = self.schedule
         s.iteration += 1
         if s.iteration > 1 and (has_converged(self.policy, s) or self.config.force_converge):
@@ -158,7 +77,7 @@ class Refinement:
             log.emit(lines.converged())
         s.current_size = image_size(self.policy, s)
         s.perturbation = next_perturbation(s.perturbation, self.setup.seed, s.iteration, self.config.perturb)
-        if not (self.config.firstiter_cc and s.iteration == 1):
+        if not self._correlate:
             s.previous_accuracy_rot_deg = s.accuracy_rot_deg
             if s.iteration > 1:
                 self._estimate_accuracies()
@@ -217,48 +136,19 @@ class Refinement:
             self.options.workers,
         )
         s.accuracy_rot_deg, s.accuracy_trans_A = found.rot_deg, found.trans_A
+        accuracy = np.array([[found.rot_deg, found.trans_A]])
+        self.halves = [replace(half, accuracy=accuracy) for half in self.halves]
         log.emit(lines.accuracies(found.rot_deg, found.trans_A))
 
-    def _gather_poses(self, bad: dict[int, NDArray[np.bool_]]) -> Poses | None:
-        """Collect the new poses on the leader; returns the old ones there."""
-        old = None
-        if self.team.is_leader:
-            state = self._state()
-            old = state.poses
-            state.poses = old.take(np.arange(len(old.rot_deg)))
-        for h in HALVES:
-            share = self.shares.get(h)
-            rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
-            flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
-            if self.team.is_leader:
-                assert rows is not None
-                assert flags is not None
-                state = self._state()
-                index = np.flatnonzero(state.half == h + 1)
-                state.poses.put(index, Poses.unpack(rows))
-                if self.inputs is not None and self.schedule.iteration == 1:
-                    log.emit(messages.set_aside(index[flags[:, 0] > 0], self.inputs.table.image_name))
-        return old
+    def _maximize(self, sums: dict[int, WeightedSums]) -> MapResult:
+        return self.iteration.maximization(sums, self.schedule, self.maps, self.setup.seed)
 
-    def _conclude(
-        self, result: MapResult, old: Poses | None, correlate: bool, expectation_s: float, between: float
-    ) -> None:
-        """New parameters, resolution and changes; write everything."""
-        s, state = self.schedule, self._state()
-        assert old is not None
+    def _conclude(self, result: MapResult, old: Poses, expectation_s: float, begun: float) -> None:
+        s, state, correlate = self.schedule, self._state(), self._correlate
         small = joined_sums(result.small) if s.converged else result.small
         for h in HALVES:
-            size = self._group_sizes(None if s.converged else h)
-            sums = WeightedSums.from_arrays([np.zeros(0), *small[h]])
-            half = update_parameters(
-                self.halves[h],
-                sums,
-                size,
-                scale=self.config.scale,
-                norm=self.config.norm,
-                correlate=correlate,
-            )
-            self.halves[h] = with_spectra(half, result.spectra[h])
+            half = self._update_parameters(h, small[h], correlate, everyone=s.converged)
+            self.halves[h] = with_spectra(half, [result.spectra[h]])
         s.average_pmax = float(self.halves[0].scalars[3])
         if not correlate:
             update_increment(s, result.fsc, s.current_size)
@@ -268,29 +158,19 @@ class Refinement:
             state.anchor = np.mean([self._leader_map(h) for h in HALVES], axis=0, dtype=np.float32)
             state.anchor_frequency = s.frequency
         state.halves, state.fsc, state.schedule = self.halves, result.fsc, s
-        state.maps = [self._leader_map(h) for h in HALVES]
-        now = time.monotonic()
-        log.emit(
-            lines.iteration_end(
-                len(state.half), expectation_s, now - between, now - self.began, s.average_pmax
-            )
-        )
-        messages.record(state, self.setup, expectation_s, now - between)
+        state.maps = [self._leader_map(h)[None] for h in HALVES]
+        self._report(expectation_s, begun)
         if s.converged:
             self._finish(state, result)
         else:
-            self._write(state)
-
-    def _group_sizes(self, h: int | None) -> NDArray[np.int64]:
-        mine = slice(None) if h is None else self._state().half == h + 1
-        return np.bincount(self.data.group[mine], minlength=self.setup.n_groups)
+            self._write()
 
     def _update_resolution(self, correlate: bool) -> None:
         s = self.schedule
         if s.iteration == 1 and correlate and self.config.ini_high > 0:
             shell = self.policy.shell(1 / self.config.ini_high)
         else:
-            shell = resolution_shell(self.halves[0].data_vs_prior, self.policy.minres_map)
+            shell = resolution_shell(self.halves[0].data_vs_prior[0], self.policy.minres_map)
         update_resolution(self.policy, s, shell)
 
     def _update_changes(self, old: Poses, new: Poses) -> None:
@@ -300,22 +180,8 @@ class Refinement:
         offset = float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
         update_changes(self.policy, self.schedule, angle, offset)
 
-    # ---- messages and files --------------------------------------------------------------------------------
-
-    def _share_parameters(self) -> None:
-        """The leader's model parameters on all ranks."""
-        for h in HALVES:
-            half = self.halves[h] if self.team.is_leader else None
-            names = [*self.halves[h].arrays()]
-            arrays = [self.team.bcast_array(getattr(half, name) if half else None) for name in names]
-            self.halves[h] = HalfState(**dict(zip(names, arrays, strict=True)))  # type: ignore[arg-type]
-
-    def _write(self, state: RunState) -> None:
-        assert self.writer is not None
-        self.writer.iteration(state)
-
     def _finish(self, state: RunState, result: MapResult) -> None:
-        assert self.writer is not None
+        assert isinstance(self.writer, RefinementWriter)
         assert result.joined is not None
         self.writer.final(state, result.joined, result.unfiltered)
         self.writer.plots(state, result.joined)
@@ -324,21 +190,6 @@ class Refinement:
                 self.names, self.setup, state, self.options.solvent_correct_fsc, self.options.tau2_fudge
             )
         )
-
-    def _leader_map(self, h: int) -> NDArray[np.float32]:
-        volume = self.maps[h]
-        assert volume is not None
-        return volume
-
-    def _state(self) -> RunState:
-        assert self.state is not None
-        return self.state
-
-    def _progress(self, partial: dict[str, Any] | None) -> Progress:
-        """Progress of this rank; one of those that work shows it."""
-        shown = self.config.verb > 0 and self.team.rank == min(1, self.team.size - 1)
-        label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
-        return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
 
 
 def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | None:
@@ -359,21 +210,8 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
     StopRequested
         A signal or the time limit ended the run at a checkpoint.
     """
-    from mpiapp.parallel.runtime import session
-    from mpiapp.parallel.watch import watch
-
-    if config is None:
-        config = RefineConfig.from_options(options)
-    folder = "" if config.dry_run else config.pipeline_control
-    with job_markers(folder):
-        check_supported(config.validate())
-        hours = config.max_hours if config.max_hours > 0 else None
-        with session(n_sets=2) as team, StopFlag(hours) as stop, failure_marker(folder):
-            with watch(team, stop, abort_file(folder)):
-                result = _run(team, config, stop)
-            if team.is_leader:
-                mark_success(folder)
-    return result
+    chosen = RefineConfig.from_options(options) if config is None else config
+    return launch(chosen, 2, lambda team, stop: _run(team, chosen, stop))
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
@@ -381,14 +219,9 @@ def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
 
     from mpiapp.backend.cpu import CpuBackend
 
-    try:
-        start = begin(team, config)
-        if start is None:
-            return None
-        with threadpool_limits(start.threads):
-            return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()
-    except Exception as fault:
-        log.to_file(f" {type(fault).__name__}: {fault}")
-        raise
-    finally:
-        log.close()
+    start = begin(team, config, RefinementStart())
+    if start is None:
+        return None
+    assert isinstance(start.config, RefineConfig)
+    with threadpool_limits(start.threads):
+        return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.inputs import Inputs
 from mpiapp.engine.state import RunState
@@ -28,21 +29,21 @@ class Resumed:
     ----------
     config : options of the run, with those given now
     make_state : the state, once the particles are read
-    reference : a map of the run and its pixel size, for the checks that the start map is used for else
+    references : those of the run and their pixel size, for the checks that the start map is used for else
     particles : fingerprint of the images (`fingerprint`); 0 when not known
     partial : what was done of the next iteration when the run was stopped
     """
 
-    config: RefineConfig
+    config: CommonConfig
     seed: int
     make_state: Callable[[Inputs], RunState]
-    reference: tuple[F32, float]
+    references: tuple[F32, float]
     particles: int = 0
     partial: dict[str, Any] | None = None
     remarks: list[str] = field(default_factory=list)
 
 
-def resume(config: RefineConfig) -> Resumed:
+def resume(config: CommonConfig) -> Resumed:
     """Options and state of the run to go on with.
 
     Raises
@@ -62,15 +63,20 @@ def resume(config: RefineConfig) -> Resumed:
     if names.checkpoint(iteration).is_file():
         return _from_checkpoint(config, names, iteration)
     if path.is_file():
-        from mpiapp.engine.resume_star import resume_from_star
+        if isinstance(config, RefineConfig):
+            from mpiapp.engine.resume_star import resume_from_star
 
-        return resume_from_star(config, path, names, iteration)
+            return resume_from_star(config, path, names, iteration)
+        raise InputError(
+            f"--continue {path}: its checkpoint {names.checkpoint(iteration)} is not there, and a classification "
+            "goes on from a checkpoint only; start a new run from the particles and maps of that iteration"
+        )
     kept = names.checkpoints()
     last = f"the last one there is {names.optimiser(kept[-1][0])}" if kept else "check folder and name"
     raise InputError(f"--continue {path}: no such file (working directory {Path.cwd()}); {last}")
 
 
-def check_continued(config: RefineConfig, state: RunState, inputs: Inputs, found: Resumed) -> None:
+def check_continued(config: CommonConfig, state: RunState, inputs: Inputs, found: Resumed) -> None:
     """Refuse other particles than before, and a run that has nothing left to do."""
     n_before, n_now = len(state.half), len(inputs.table)
     if n_before != n_now or (found.particles and found.particles != fingerprint(inputs)):
@@ -79,10 +85,11 @@ def check_continued(config: RefineConfig, state: RunState, inputs: Inputs, found
             "before, or in another order); put the file back, or start a new run without --continue"
         )
     done = state.schedule.iteration
-    if done >= config.auto_iter_max and not config.force_converge:
+    if done >= config.last_iteration:
+        flag, other = config.last_iteration_flag
         raise ConfigError(
-            f"--auto_iter_max {config.auto_iter_max}: the run that is continued has done {done} iterations "
-            "already; give a larger number, or --force_converge for the final iteration"
+            f"--{flag} {config.last_iteration}: the run that is continued has done {done} iterations "
+            f"already; give a larger number{other}"
         )
 
 
@@ -91,7 +98,7 @@ def fingerprint(inputs: Inputs) -> int:
     return zlib.crc32("\n".join(map(str, inputs.table.frame["rlnImageName"])).encode()) or 1
 
 
-def _from_checkpoint(config: RefineConfig, names: OutputNames, iteration: int) -> Resumed:
+def _from_checkpoint(config: CommonConfig, names: OutputNames, iteration: int) -> Resumed:
     from mpiapp.io.checkpoint import load_checkpoint
 
     path = names.checkpoint(iteration)
@@ -99,13 +106,18 @@ def _from_checkpoint(config: RefineConfig, names: OutputNames, iteration: int) -
     try:
         state = RunState.from_dict(stored)
         options, setup = provenance["config"], provenance["setup"]
-        reference = (state.maps[0], float(setup["pixel_size_A"]))
+        references = (state.maps[0], float(setup["pixel_size_A"]))
+        command = str(provenance.get("command", "mpiapp refine3d")).split()[1]
     except (KeyError, TypeError, IndexError) as fault:
         raise InputError(
             f"{path}: written by version {provenance.get('program_version', '?')} of this program, whose "
             f"state this one does not know ({fault}); continue with that version, or move the file away to go "
             "on from the STAR files and maps"
         ) from fault
+    if command != config.command:
+        raise InputError(
+            f"{path}: left by mpiapp {command}, which mpiapp {config.command} can not go on with; use mpiapp {command}"
+        )
     config = config.continued_from(options).validate()
     state.schedule.oversampling = config.oversampling
     partial, remarks = _load_partial(names.partial_checkpoint(iteration + 1))
@@ -115,7 +127,7 @@ def _from_checkpoint(config: RefineConfig, names: OutputNames, iteration: int) -
             f"files of iterations {iteration + 1} to {later[-1]} of the run before will be overwritten"
         )
     particles = int(provenance.get("particles", 0))
-    return Resumed(config, state.seed, lambda _: state, reference, particles, partial, remarks)
+    return Resumed(config, state.seed, lambda _: state, references, particles, partial, remarks)
 
 
 def _load_partial(path: Path) -> tuple[dict[str, Any] | None, list[str]]:

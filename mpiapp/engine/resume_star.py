@@ -93,7 +93,7 @@ def resume_from_star(config: RefineConfig, path: Path, names: OutputNames, itera
         config,
         config.random_seed,
         lambda inputs: _state(files, config, inputs, iteration),
-        (files.maps[0], files.pixel_size_A),
+        (files.maps[0][None], files.pixel_size_A),
         remarks=[remark],
     )
 
@@ -166,7 +166,7 @@ def _state(files: Files, config: RefineConfig, inputs: Inputs, iteration: int) -
     return RunState(
         schedule,
         halves,
-        files.maps,
+        [volume[None] for volume in files.maps],
         inputs.poses,
         table.half.astype(np.int8),
         files.models[0].classes[0].fsc.copy(),
@@ -208,12 +208,14 @@ def _half(files: Files, model: ModelRecord, config: RefineConfig, inputs: Inputs
     return HalfState(
         noise_of_optics(model, group_optics, len(table.optics)).copy(),
         scale,
-        _direction_prior(files, record.orientation_distribution, config.sym),
-        record.tau2,
-        record.sigma2,
-        record.data_vs_prior,
-        record.completeness,
+        _direction_prior(files, record.orientation_distribution, config.sym)[None],
+        np.zeros((1, 2)),
+        record.tau2[None],
+        record.sigma2[None],
+        record.data_vs_prior[None],
+        record.completeness[None],
         np.array(scalars, float),
+        np.array([[record.accuracy_rot_deg, record.accuracy_trans_A]]),
     )
 
 

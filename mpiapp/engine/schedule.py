@@ -178,11 +178,16 @@ def has_converged(policy: Policy, s: Schedule) -> bool:
     )
 
 
-def coarse_radius(policy: Policy, s: Schedule, r_max: int, strict_highres_A: float = -1.0) -> int:
+def score_radius(policy: Policy, r_max: int, strict_highres_A: float) -> int:
+    """Highest frequency in pixels that may count in scores (--strict_highres_exp)."""
+    return min(r_max, policy.shell(1 / strict_highres_A)) if strict_highres_A > 0 else r_max
+
+
+def coarse_radius(
+    policy: Policy, s: Schedule, r_max: int, strict_highres_A: float = -1.0, factor: float = 1.2
+) -> int:
     """Highest frequency of the coarse pass in pixels (refinement.md 4.1)."""
-    if s.oversampling == 0:
-        return r_max
-    if strict_highres_A > 0:
-        return min(r_max, policy.shell(1 / strict_highres_A))
+    if s.oversampling == 0 or strict_highres_A > 0:
+        return score_radius(policy, r_max, strict_highres_A)
     arc = s.step_deg * 2**s.oversampling / 360.0 * pi * policy.particle_diameter_A
-    return min(r_max, ceil(policy.pixel_size_A * policy.box * 1.2 / arc))
+    return min(r_max, ceil(policy.pixel_size_A * policy.box * factor / arc))

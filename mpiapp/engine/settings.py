@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from mpiapp.backend.base import ImagingSetup
+from mpiapp.config.classify import Class2dConfig, Class3dConfig
+from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.class_schedule import ClassRules
 from mpiapp.engine.iteration import Options
 from mpiapp.engine.schedule import Policy
 from mpiapp.errors import ConfigError
+from mpiapp.model.search import Free
 
 
-def check_supported(config: RefineConfig) -> None:
+def check_supported(config: CommonConfig) -> None:
     """Refuse options that RELION has and this version does not compute with.
 
     Raises
@@ -66,6 +70,42 @@ def make_options(config: RefineConfig, workers: int) -> Options:
         config.strict_highres_exp,
         config.strict_lowres_exp,
         config.solvent_correct_fsc,
+        config.flatten_solvent or bool(config.solvent_mask),
+        workers,
+    )
+
+
+def class_policy(config: Class3dConfig | Class2dConfig, setup: ImagingSetup) -> Policy:
+    """Rules of the schedule of a classification."""
+    return Policy(setup.box, setup.pixel_size_A, setup.particle_diameter_A, minres_map=config.minres_map)
+
+
+def class_rules(config: Class3dConfig | Class2dConfig, setup: ImagingSetup) -> ClassRules:
+    """What shapes the search of a classification."""
+    free = Free.CLASS if config.skip_align else Free.SHIFTS if config.skip_rotate else Free.ALL
+    return ClassRules(
+        config.sym,
+        free,
+        config.firstiter_cc,
+        config.healpix_order,
+        config.psi_step if isinstance(config, Class2dConfig) else None,
+        config.offset_step * setup.pixel_size_A,
+        config.allow_coarser_sampling,
+    )
+
+
+def class_options(config: Class3dConfig | Class2dConfig, workers: int) -> Options:
+    """Options of the two steps of a classification."""
+    default = type(config).__dataclass_fields__["tau2_fudge"].default
+    return Options(
+        -1.0,
+        config.tau2_fudge if config.tau2_fudge > 0 else float(default),
+        config.minres_map,
+        config.adaptive_fraction,
+        config.maxsig,
+        config.strict_highres_exp,
+        config.strict_lowres_exp,
+        False,
         config.flatten_solvent or bool(config.solvent_mask),
         workers,
     )

@@ -1,30 +1,26 @@
-"""The first minutes of a refinement: read or resume on the leader, hand out to the workers."""
+"""The first minutes of a job: read or resume on the leader, hand out to the workers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
-from mpiapp.config.refine import RefineConfig
-from mpiapp.engine.inputs import Inputs, make_reader, read_inputs, resolve_seed
-from mpiapp.engine.iteration import HALVES, Share
-from mpiapp.engine.noise import first_noise, without_signal
+from mpiapp.config.common import CommonConfig
+from mpiapp.engine.inputs import Inputs, resolve_seed
+from mpiapp.engine.iteration import Share
 from mpiapp.engine.plan import Seat, plan_lines
 from mpiapp.engine.resume import Resumed, check_continued, fingerprint, resume
-from mpiapp.engine.schedule import Policy, local_sigma_deg, resolution_shell
-from mpiapp.engine.settings import check_supported, make_policy
+from mpiapp.engine.settings import check_supported
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.writer import Writer
 from mpiapp.errors import InputError
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.projection import reference_spectrum, transform_reference
-from mpiapp.model.sampling import direction_grid
 from mpiapp.parallel.base import Team
 from mpiapp.parallel.errors import raise_together
 from mpiapp.report import log
@@ -36,7 +32,7 @@ F32 = NDArray[np.float32]
 class Start:
     """What a rank begins with."""
 
-    config: RefineConfig
+    config: CommonConfig
     names: OutputNames
     setup: ImagingSetup
     data: ParticleData
@@ -53,23 +49,41 @@ class Start:
     partial: dict[str, Any] | None = None  # an iteration that was cut short (leader)
 
 
+class Kind(Protocol):
+    """What the beginning of a kind of job does in its own way."""
+
+    def read(self, config: Any, seed: int, references: tuple[F32, float] | None) -> tuple[Any, Inputs]:
+        """Read and check all input; the options come back with what the files decide filled in.
+
+        Parameters
+        ----------
+        references : those of a run that goes on, and their pixel size
+        """
+
+    def fresh(self, config: Any, inputs: Inputs, seed: int, workers: int) -> RunState:
+        """State before the first iteration."""
+
+    def writer(self, config: Any, inputs: Inputs, names: OutputNames, particles: int) -> Writer:
+        """Writer of the output files; ``particles`` is their fingerprint."""
+
+
 @dataclass
 class Led:
     """What the leader has read."""
 
-    config: RefineConfig
+    config: CommonConfig
     inputs: Inputs
     state: RunState
     partial: dict[str, Any] | None
 
 
-def begin(team: Team, config: RefineConfig) -> Start | None:
+def begin(team: Team, config: CommonConfig, kind: Kind) -> Start | None:
     """Prepare a new or a continued refinement on all ranks; None when only the plan was asked for."""
     led, small = None, None
     seats = [Seat(*seat) for seat in team.allgather((team.host, config.threads or team.threads))]
     with raise_together(team):
         if team.is_leader:
-            led = _lead(config, seats)
+            led = _lead(config, seats, kind)
             small = (led.config, led.inputs.setup, [str(p) for p in led.inputs.table.stack_paths])
     config, setup, stack_paths = team.bcast(small)
     if config.dry_run:
@@ -81,13 +95,12 @@ def begin(team: Team, config: RefineConfig) -> Start | None:
     start.stack_paths = [Path(p) for p in stack_paths]
     if led is not None:
         start.state, start.inputs, start.partial = led.state, led.inputs, led.partial
-        policy, particles = make_policy(config, setup), fingerprint(led.inputs)
-        start.writer = Writer(config, setup, policy, led.inputs.table, names, particles)
+        start.writer = kind.writer(config, led.inputs, names, fingerprint(led.inputs))
     return start
 
 
 def _hand_out(
-    team: Team, led: Led | None, config: RefineConfig, names: OutputNames, setup: ImagingSetup
+    team: Team, led: Led | None, config: CommonConfig, names: OutputNames, setup: ImagingSetup
 ) -> Start:
     """Arrays of the leader to the ranks that need them."""
     state, inputs = (led.state, led.inputs) if led is not None else (None, None)
@@ -99,11 +112,12 @@ def _hand_out(
     assert half is not None
     assert packed is not None
     assert solvent is not None
-    halves = [_share_fields(team, HalfState, state.halves[h] if state else None) for h in HALVES]
-    team.assign([int((half == h + 1).sum()) for h in HALVES])
+    sets = range(team.n_sets)
+    halves = [_share_fields(team, HalfState, state.halves[h] if state else None) for h in sets]
+    team.assign([int((half == h + 1).sum()) for h in sets])
     shares = _my_shares(team, half, data, Poses.unpack(packed))
     maps: list[F32 | None] = []
-    for h in HALVES:
+    for h in sets:
         received = team.from_leader_to_set(h, state.maps[h] if state else None)
         maps.append(state.maps[h] if state else received)
     threads = config.threads or team.threads
@@ -112,7 +126,7 @@ def _hand_out(
     return Start(config, names, setup, data, schedule, halves, maps, shares, solvent, [], threads)
 
 
-def _lead(config: RefineConfig, seats: list[Seat]) -> Led:
+def _lead(config: CommonConfig, seats: list[Seat], kind: Kind) -> Led:
     """Read and check everything, on the leader."""
     found: Resumed | None = None
     if config.continue_from:
@@ -124,12 +138,12 @@ def _lead(config: RefineConfig, seats: list[Seat]) -> Led:
     log.emit(log.options(config))
     seed = resolve_seed(config) if found is None else found.seed
     config = replace(config, random_seed=seed)
-    inputs = read_inputs(config, seed, None if found is None else found.reference)
+    config, inputs = kind.read(config, seed, None if found is None else found.references)
     remarks = _overwritten(names) if found is None else found.remarks
     for warning in [*remarks, *inputs.warnings, *config.advice()]:
         log.emit([f" WARNING: {warning}"])
     if found is None:
-        state = _fresh(config, inputs, seed, seats[0].threads)
+        state = kind.fresh(config, inputs, seed, seats[0].threads)
     else:
         state = found.make_state(inputs)
         check_continued(config, state, inputs, found)
@@ -137,7 +151,7 @@ def _lead(config: RefineConfig, seats: list[Seat]) -> Led:
     return Led(config, inputs, state, None if found is None else found.partial)
 
 
-def _open_log(names: OutputNames, config: RefineConfig) -> None:
+def _open_log(names: OutputNames, config: CommonConfig) -> None:
     if config.dry_run:
         log.setup(config.verb)
         return
@@ -163,75 +177,8 @@ def _overwritten(names: OutputNames) -> list[str]:
     return [f"{names.root}_*: files of a run before are overwritten (its last iteration was {before[-1][0]})"]
 
 
-def _rank_log(names: OutputNames, config: RefineConfig, rank: int) -> Path | None:
+def _rank_log(names: OutputNames, config: CommonConfig, rank: int) -> Path | None:
     return names.rank_log(rank) if config.verb > 1 else None
-
-
-def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> RunState:
-    """State before the first iteration."""
-    setup = inputs.setup
-    n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
-    per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
-    read = make_reader(inputs.table.stack_paths)
-    sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
-    if not config.firstiter_cc:
-        sigma2 = without_signal(setup, inputs.data, inputs.reference, sigma2, workers)
-    zero = np.zeros(setup.n_shells)
-    halves = [
-        HalfState(
-            sigma2.copy(),
-            np.ones(setup.n_groups),
-            np.full(n_dir, 1.0 / n_dir),
-            zero.copy(),
-            zero.copy(),
-            _first_data_vs_prior(setup, inputs.reference, sigma2, int((inputs.half == h + 1).sum()), workers),
-            zero.copy(),
-            np.array([1.0, config.offset, 0.0, 0.0]),
-        )
-        for h in HALVES
-    ]
-    schedule = _first_schedule(config, setup, halves[0])
-    return RunState(
-        schedule,
-        halves,
-        [inputs.reference.copy() for _ in HALVES],
-        inputs.poses,
-        inputs.half,
-        np.zeros(setup.n_shells),
-        seed,
-        np.zeros((0, 0, 0), np.float32),
-    )
-
-
-def _first_data_vs_prior(
-    setup: ImagingSetup, reference: F32, sigma2: NDArray[np.float64], n_particles: int, workers: int
-) -> NDArray[np.float64]:
-    """Signal-to-noise that the reference promises, for the image size of iteration 1 (refinement.md 5.8)."""
-    transform = transform_reference(reference, setup.box // 2, setup.padding, workers=workers)
-    tau2 = reference_spectrum(transform, setup.padding, setup.n_shells)
-    mean = sigma2.mean(0)
-    evidence = np.where(mean > 0, n_particles / np.where(mean > 0, mean, 1), 0)
-    shells = np.arange(setup.n_shells)
-    return np.asarray(tau2 * evidence / np.where(shells > 0, 2 * shells, 1))
-
-
-def _first_schedule(config: RefineConfig, setup: ImagingSetup, half: HalfState) -> Schedule:
-    schedule = Schedule(
-        config.healpix_order,
-        config.offset_range * setup.pixel_size_A,
-        config.offset_step * setup.pixel_size_A,
-        oversampling=config.oversampling,
-        increment=config.incr_size,
-    )
-    policy: Policy = make_policy(config, setup)
-    if config.ini_high > 0:
-        shell = policy.shell(1 / config.ini_high)
-    else:
-        shell = resolution_shell(half.data_vs_prior, config.minres_map)
-    schedule.frequency = schedule.best_frequency = policy.frequency(shell)
-    if config.healpix_order >= config.auto_local_healpix_order:
-        schedule.sigma_deg = local_sigma_deg(policy, schedule)
-    return schedule
 
 
 def _share_fields(team: Team, kind: Any, value: Any) -> Any:

@@ -16,7 +16,7 @@ UNKNOWN = 999.0
 
 @dataclass
 class Schedule:
-    """Sampling, resolution and convergence of an auto-refinement (refinement.md 5.7, 6).
+    """Sampling, resolution and convergence of a run (refinement.md 5.7, 6).
 
     Resolutions are in 1/A where the name says ``frequency``; lengths in A, angles in degrees.
     """
@@ -45,10 +45,15 @@ class Schedule:
     previous_accuracy_rot_deg: float = UNKNOWN
     fine_enough: bool = False
     converged: bool = False
+    psi_step_deg: float | None = None  # coarse in-plane step where references are class averages
+    seeding: bool = False  # in iteration 1 each particle stays in the random class that it begins in
+    change_class: float = UNKNOWN  # share of the particles whose class changed
 
     @property
     def step_deg(self) -> float:
         """Angular step of the fine pass."""
+        if self.psi_step_deg is not None:
+            return self.psi_step_deg / 2**self.oversampling
         return 360.0 / (6 * 2 ** (self.healpix_order + self.oversampling))
 
     @property
@@ -59,16 +64,18 @@ class Schedule:
 
 @dataclass
 class HalfState:
-    """Model parameters of one half set (refinement.md 5.6); the map is kept beside them."""
+    """Model parameters of one half set, or of all particles (refinement.md 5.6); the maps are kept beside them."""
 
     sigma2: F64  # (n_optics, n_shells)
     scale: F64  # (n_groups,)
-    direction_prior: F64  # (n_dir,)
-    tau2: F64  # (n_shells,)
+    direction_prior: F64  # (n_class, n_dir), sums to 1 over all
+    offset_centre_A: F64  # (n_class, 2) mean offset; centre of the prior of class averages
+    tau2: F64  # (n_class, n_shells)
     sigma2_ref: F64
     data_vs_prior: F64
     coverage: F64
     scalars: F64  # average norm, sigma_offset in A, log-likelihood, mean Pmax
+    accuracy: F64  # (n_class, 2) expected accuracies of rotations in degrees and of shifts in A
 
     @property
     def average_norm(self) -> float:
@@ -80,9 +87,41 @@ class HalfState:
         """Standard deviation of the offsets."""
         return float(self.scalars[1])
 
+    @property
+    def n_class(self) -> int:
+        """Number of references."""
+        return len(self.direction_prior)
+
+    @property
+    def class_prior(self) -> F64:
+        """(n_class,) share of the particles in each class."""
+        return np.asarray(self.direction_prior.sum(axis=1))
+
     def arrays(self) -> dict[str, F64]:
         """Fields by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def new_half(n_groups: int, sigma2: F64, direction_prior: F64, offset_A: float) -> HalfState:
+    """Parameters before the first iteration.
+
+    Parameters
+    ----------
+    sigma2 : (n_optics, n_shells);  direction_prior : (n_class, n_dir);  offset_A : first standard deviation of offsets
+    """
+    n_class = len(direction_prior)
+    spectra = [np.zeros((n_class, sigma2.shape[1])) for _ in range(4)]
+    centre, accuracy = np.zeros((n_class, 2)), np.full((n_class, 2), UNKNOWN)
+    scalars = np.array([1.0, offset_A, 0.0, 0.0])
+    return HalfState(
+        sigma2.copy(),
+        np.ones(n_groups),
+        direction_prior,
+        centre,
+        *spectra,
+        scalars=scalars,
+        accuracy=accuracy,
+    )
 
 
 @dataclass
@@ -91,9 +130,9 @@ class RunState:
 
     schedule: Schedule
     halves: list[HalfState]
-    maps: list[NDArray[np.float32]]  # reference of each half
+    maps: list[NDArray[np.float32]]  # references of each half, (n_class, box, box[, box])
     poses: Poses  # of all particles, in file order
-    half: NDArray[np.int8]  # 1 or 2
+    half: NDArray[np.int8]  # 1 or 2; all 1 in a classification
     fsc: F64
     seed: int
     anchor: NDArray[np.float32]  # mean map of the first iteration, whose frame is kept; empty before

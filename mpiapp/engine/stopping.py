@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.iteration import Share
 from mpiapp.engine.partial import Bad, Sums, is_usable, keep
@@ -32,7 +33,7 @@ class Stopping:
         self,
         team: Team,
         stop: StopFlag,
-        config: RefineConfig,
+        config: CommonConfig,
         names: OutputNames,
         partial: dict[str, Any] | None,
         writer: Writer | None,
@@ -90,7 +91,8 @@ class Stopping:
     def _end(self, last: int) -> NoReturn:
         self.complete(last)
         reason = next(text for text in self.team.allgather(self.stop.reason) if text)
-        final = " --force_converge" if self.config.force_converge else ""
+        final = isinstance(self.config, RefineConfig) and self.config.force_converge
+        more = " --force_converge" if final else ""
         raise StopRequested(
-            f"{reason}; nothing is lost: go on with --continue {self.names.optimiser(last)}{final}"
+            f"{reason}; nothing is lost: go on with --continue {self.names.optimiser(last)}{more}"
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import mpiapp
 from mpiapp.backend.base import ImagingSetup
-from mpiapp.config.refine import RefineConfig
+from mpiapp.config.common import CommonConfig
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
@@ -25,11 +26,11 @@ F32 = NDArray[np.float32]
 
 
 class Writer:
-    """Output files of one run."""
+    """Output files of one run; what they are called and which there are is up to the kind of job."""
 
     def __init__(
         self,
-        config: RefineConfig,
+        config: CommonConfig,
         setup: ImagingSetup,
         policy: Policy,
         table: ParticleTable,
@@ -70,73 +71,32 @@ class Writer:
             "command": self.command_line(),
         }
 
-    def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
-        """Files of the converged run."""
-        from mpiapp.io.mrc import write_map
-
-        for h, half_map in enumerate(unfiltered, 1):
-            write_map(self.names.unfil(h), half_map, self.setup.pixel_size_A)
-        write_map(self.names.final_map(), volume, self.setup.pixel_size_A)
-        self._tables(state, None)
-        self._distribution(state, state.halves[0], None, None)
-        self._optimiser_file(state, None)
-        self.names.partial_checkpoint(state.schedule.iteration).unlink(missing_ok=True)
-
-    def plots(self, state: RunState, volume: F32) -> None:
-        """FSC, slices, angular distribution and progress as PNG with their numbers."""
-        from mpiapp.report.plots import plot_angular_distribution, plot_fsc, plot_progress, plot_slices
-
-        frequency = np.arange(self.setup.n_shells) / (self.setup.box * self.setup.pixel_size_A)
-        label = "half maps, " + ("corrected for the mask" if self.config.solvent_correct_fsc else "unmasked")
-        plot_fsc(self.names.fsc_plot(), {label: (frequency, state.fsc)})
-        plot_slices(
-            self.names.slices_plot(),
-            volume,
-            self.setup.pixel_size_A,
-            "Final map",
-            self.setup.particle_diameter_A,
-        )
-        plot_angular_distribution(
-            self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
-        )
-        plot_progress(self.names.progress_plot, state.history)
-
     def _files(self, state: RunState) -> None:
         """Maps and tables of an iteration, but for the optimiser file."""
-        from mpiapp.io.mrc import write_map
+        raise NotImplementedError
 
-        number = state.schedule.iteration
-        for h, (volume, half) in enumerate(zip(state.maps, state.halves, strict=True), 1):
-            write_map(self.names.half_map(number, h), volume, self.setup.pixel_size_A)
-            self._distribution(state, half, number, h)
-        self._tables(state, number)
-        self.last_files = number
+    def _optimiser(self, state: RunState, number: int | None) -> OptimiserRecord:
+        raise NotImplementedError
 
-    def _distribution(self, state: RunState, half: HalfState, number: int | None, h: int | None) -> None:
+    def _reference_path(self, state: RunState, half: int | None, k: int) -> Path:
+        """Name of the reference of class k (from 1) in a model file."""
+        raise NotImplementedError
+
+    def _distributions(self, state: RunState, half: HalfState, number: int | None, h: int | None) -> None:
+        """Distribution of the viewing directions of every class."""
         from mpiapp.io.relion_files import write_angular_distribution
 
         grid = direction_grid(state.schedule.healpix_order, self.config.sym)
-        write_angular_distribution(
-            self.names.angular_distribution(number, h),
-            grid.rot_deg,
-            grid.tilt_deg,
-            half.direction_prior,
-            self.setup.box,
-            self.setup.pixel_size_A,
-            state.schedule.healpix_order,
-        )
-
-    def _tables(self, state: RunState, number: int | None) -> None:
-        from mpiapp.io.particles import write_particles
-        from mpiapp.io.relion_files import write_model, write_sampling
-
-        write_particles(self.names.data(number), self.table, self._columns(state))
-        write_sampling(self.names.sampling(number), self._sampling(state))
-        if number is None:
-            write_model(self.names.model(None), self._model(state, state.halves[0], None))
-        else:
-            for h, half in enumerate(state.halves, 1):
-                write_model(self.names.model(number, h), self._model(state, half, h))
+        for k, prior in enumerate(half.direction_prior, 1):
+            write_angular_distribution(
+                self.names.angular_distribution(number, h, k),
+                grid.rot_deg,
+                grid.tilt_deg,
+                prior,
+                self.setup.box,
+                self.setup.pixel_size_A,
+                state.schedule.healpix_order,
+            )
 
     def _sampling(self, state: RunState) -> SamplingRecord:
         from mpiapp.io.relion_files import SamplingRecord
@@ -175,7 +135,7 @@ class Writer:
             else f"{flag} {shlex.quote(value)}"
             for flag, value in given
         ]
-        return " ".join(["mpiapp refine3d", *words])
+        return " ".join([f"mpiapp {self.config.command}", *words])
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         p = state.poses
@@ -185,16 +145,16 @@ class Writer:
             "rlnAnglePsi": p.psi_deg,
             "rlnOriginXAngst": p.origin_A[:, 0],
             "rlnOriginYAngst": p.origin_A[:, 1],
-            "rlnClassNumber": np.ones(len(p.rot_deg), np.int64),
+            "rlnClassNumber": p.class_number.astype(np.int64),
             "rlnNormCorrection": p.norm,
             "rlnLogLikeliContribution": p.log_likelihood,
             "rlnMaxValueProbDistribution": p.p_max,
             "rlnNrOfSignificantSamples": p.n_significant.astype(np.int64),
             "rlnGroupNumber": self.table.group_index.astype(np.int64) + 1,
-            "rlnRandomSubset": state.half.astype(np.int64),
         }
 
     def _model(self, state: RunState, half: HalfState, number: int | None) -> ModelRecord:
+        """Model file of one half, or of all particles when its number is None."""
         from mpiapp.io.relion_files import ModelRecord, noise_of_groups
 
         s, setup = state.schedule, self.setup
@@ -207,7 +167,7 @@ class Writer:
             pixel_size_A=setup.pixel_size_A,
             current_size=s.current_size,
             current_resolution_A=1 / max(s.frequency, 1e-6),
-            classes=[self._class(state, half, number)],
+            classes=[self._class(state, half, number, k) for k in range(half.n_class)],
             sigma2_noise=half.sigma2,
             group_names=list(self.table.group_names),
             group_sizes=np.bincount(self.table.group_index[mine], minlength=setup.n_groups),
@@ -225,40 +185,38 @@ class Writer:
             average_pmax=float(half.scalars[3]),
         )
 
-    def _class(self, state: RunState, half: HalfState, number: int | None) -> ClassRecord:
+    def _class(self, state: RunState, half: HalfState, number: int | None, k: int) -> ClassRecord:
         from mpiapp.io.relion_files import ClassRecord
 
-        s = state.schedule
-        path = self.names.final_map() if number is None else self.names.half_map(s.iteration, number)
-        inside = half.coverage[1 : max(2, self.policy.shell(s.frequency) + 1)]
+        shell = self._resolution_shell(state, half, k)
+        inside = half.coverage[k, 1 : max(2, shell + 1)]
         return ClassRecord(
-            map_path=path,
-            data_vs_prior=half.data_vs_prior,
+            map_path=self._reference_path(state, number, k + 1),
+            data_vs_prior=half.data_vs_prior[k],
             fsc=state.fsc,
-            completeness=half.coverage,
-            sigma2=half.sigma2_ref,
-            tau2=half.tau2,
+            completeness=half.coverage[k],
+            sigma2=half.sigma2_ref[k],
+            tau2=half.tau2[k],
             orientability=np.zeros(self.setup.n_shells),
-            orientation_distribution=half.direction_prior,
-            accuracy_rot_deg=s.accuracy_rot_deg,
-            accuracy_trans_A=s.accuracy_trans_A,
-            resolution_A=1 / max(s.frequency, 1e-6),
+            orientation_distribution=half.direction_prior[k],
+            distribution=float(half.class_prior[k]),
+            accuracy_rot_deg=float(half.accuracy[k, 0]),
+            accuracy_trans_A=float(half.accuracy[k, 1]),
+            resolution_A=1 / max(self.policy.frequency(shell), 1e-6),
             overall_completeness=float(inside.mean()),
+            offset_prior_A=tuple(half.offset_centre_A[k]),
         )
 
-    def _optimiser(self, state: RunState, number: int | None) -> OptimiserRecord:
-        from mpiapp.io.relion_files import OptimiserRecord
+    def _resolution_shell(self, state: RunState, half: HalfState, k: int) -> int:
+        """Last shell that a class is resolved to."""
+        return self.policy.shell(state.schedule.frequency)
 
+    def _common(self, state: RunState) -> dict[str, Any]:
+        """Entries of the optimiser file that all jobs have."""
         s, c = state.schedule, self.config
-        return OptimiserRecord(
+        return dict(
             root=self.names.root,
-            model_star=str(self.names.model(number, 1 if number is not None else None)),
-            model_star_2=str(self.names.model(number, 2)) if number is not None else None,
-            data_star=str(self.names.data(number)),
-            sampling_star=str(self.names.sampling(number)),
             iteration=s.iteration,
-            n_iterations=c.auto_iter_max,
-            low_resol_join_halves_A=c.low_resol_join_halves,
             oversampling=s.oversampling,
             adaptive_fraction=c.adaptive_fraction,
             random_seed=state.seed,
@@ -266,12 +224,10 @@ class Writer:
             width_mask_edge_px=c.maskedge,
             zero_mask=c.zero_mask,
             flatten_solvent=c.flatten_solvent,
-            solvent_correct_fsc=c.solvent_correct_fsc,
             solvent_mask=c.solvent_mask or None,
             strict_highres_A=c.strict_highres_exp,
             strict_lowres_A=c.strict_lowres_exp,
             increment_size=s.increment,
-            auto_local_healpix_order=c.auto_local_healpix_order,
             n_iter_without_resolution_gain=s.iterations_without_gain,
             best_resolution_1_over_A=s.best_frequency,
             n_iter_without_changing_assignments=s.iterations_without_changes,
@@ -279,10 +235,8 @@ class Writer:
             accuracy_trans_A=s.accuracy_trans_A,
             change_orientations_deg=s.change_angle_deg,
             change_offsets_A=s.change_offset_A,
-            change_classes=0.0,
             smallest_change_orientations_deg=s.smallest_angle_deg,
             smallest_change_offsets_A=s.smallest_offset_A,
-            smallest_change_classes=0,
             has_converged=s.converged,
             has_high_fsc_at_limit=s.high_fsc_at_limit,
             norm_correction=c.norm,

@@ -118,6 +118,15 @@ class OutputNames:
         """Distribution of the viewing directions."""
         return self._path(iteration, f"{_class_tag(class_number)}_angdist.png")
 
+    def classes_plot(self, iteration: int) -> Path:
+        """Classes sorted by size."""
+        return self._path(iteration, "classes.png")
+
+    @property
+    def class_sizes_plot(self) -> Path:
+        """Class sizes against the iteration."""
+        return Path(f"{self.root}_class_sizes.png")
+
     @property
     def progress_plot(self) -> Path:
         """Resolution, sampling, accuracies and time against the iteration."""

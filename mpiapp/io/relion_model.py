@@ -46,6 +46,7 @@ class ClassRecord:
     accuracy_trans_A: float = LARGEST
     resolution_A: float = LARGEST
     overall_completeness: float = 0.0
+    offset_prior_A: tuple[float, float] = (0.0, 0.0)  # mean offset of a class average
 
 
 @dataclass(kw_only=True)
@@ -194,6 +195,10 @@ def _general(model: ModelRecord) -> dict[str, Any]:
 
 def _classes(model: ModelRecord) -> DataFrame:
     records = model.classes
+    centre = {}
+    if model.reference_dimensionality == 2:
+        x, y = np.array([record.offset_prior_A for record in records], dtype=float).T
+        centre = {"rlnClassPriorOffsetX": x, "rlnClassPriorOffsetY": y}
     return _frame(
         rlnReferenceImage=[str(record.map_path) for record in records],
         rlnClassDistribution=_each(records, "distribution"),
@@ -201,6 +206,7 @@ def _classes(model: ModelRecord) -> DataFrame:
         rlnAccuracyTranslationsAngst=_each(records, "accuracy_trans_A"),
         rlnEstimatedResolution=_each(records, "resolution_A"),
         rlnOverallFourierCompleteness=_each(records, "overall_completeness"),
+        **centre,
     )
 
 

@@ -45,12 +45,13 @@ class Poses:
     log_likelihood: F64
     p_max: F64
     n_significant: F64
+    class_number: F64  # counted from 1
 
     @classmethod
     def zeros(cls, n: int) -> Poses:
-        """Poses at the origin with norm correction 1."""
+        """Poses at the origin with norm correction 1, in class 1."""
         z = np.zeros
-        return cls(z(n), z(n), z(n), z((n, 2)), np.ones(n), z(n), z(n), z(n))
+        return cls(z(n), z(n), z(n), z((n, 2)), np.ones(n), z(n), z(n), z(n), np.ones(n))
 
     def take(self, index: NDArray[np.integer]) -> Poses:
         """Rows of some particles."""
@@ -62,7 +63,7 @@ class Poses:
             getattr(self, f.name)[index] = getattr(other, f.name)
 
     def pack(self) -> F64:
-        """(n, 9) array of all columns, for messages."""
+        """(n, 10) array of all columns, for messages."""
         return np.column_stack([getattr(self, f.name) for f in fields(self)])
 
     @classmethod

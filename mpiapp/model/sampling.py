@@ -166,6 +166,24 @@ def _direction_grid(order: int, group_name: str, psi_step_deg: float) -> Directi
     return DirectionGrid(order, group_name, pixel, rot, tilt, angular_step_deg(order), psi, psi_step)
 
 
+@lru_cache(maxsize=8)
+def plane_grid(psi_step_deg: float) -> DirectionGrid:
+    """The grid of class averages: one direction, and an even number of in-plane angles.
+
+    Parameters
+    ----------
+    psi_step_deg
+        Largest step of the in-plane angle; the step used divides 180.
+    """
+    n_psi = 2 * math.ceil(180.0 / psi_step_deg - 1e-9)
+    step = 360.0 / n_psi
+    psi = np.arange(n_psi, dtype=np.float64) * step
+    zero = np.zeros(1)
+    for array in (psi, zero):
+        array.flags.writeable = False
+    return DirectionGrid(0, "C1", np.zeros(1, np.int64), zero, zero, step, psi, step)
+
+
 def child_pixels(pixel: ArrayLike, oversampling: int) -> IntArray:
     """Nested pixels of order h + o inside pixels of order h.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +20,14 @@ from mpiapp.model.sampling import (
 )
 
 
+class Free(Enum):
+    """Which of a particle's parameters are searched for (refinement.md 4.10)."""
+
+    ALL = "all"
+    SHIFTS = "shifts"  # --skip_rotate: shifts and class
+    CLASS = "class"  # --skip_align: the class only
+
+
 @dataclass(frozen=True)
 class Search:
     """Sampling and selection of one expectation step.
@@ -33,6 +42,10 @@ class Search:
     correlate : normalised cross-correlation instead of the likelihood; only the best state counts.
     r_coarse, r_max : highest frequency of the coarse pass and of everything else, pixels of the model.
     fraction, max_significant : which states are significant.
+    planar : references are class averages: one direction, without children, searched in the plane.
+    r_score : highest frequency that counts in the scores of the fine pass; None for r_max.
+    free : what is searched for.
+    keep_class : a particle is compared with the class that it is in only.
     """
 
     grid: DirectionGrid
@@ -46,35 +59,55 @@ class Search:
     r_max: int
     fraction: float
     max_significant: int
+    planar: bool = False
+    r_score: int | None = None
+    free: Free = Free.ALL
+    keep_class: bool = False
 
     @property
     def n_directions(self) -> int:
-        """Number of coarse directions."""
-        return int(self.grid.rot_deg.size)
+        """Number of coarse directions that priors and sums are kept for."""
+        return int(self.grid.rot_deg.size) if self.free is Free.ALL else 1
 
     @property
     def children(self) -> int:
         """Children of a direction."""
+        return 1 if self.planar else int(4**self.oversampling)
+
+    @property
+    def shift_children(self) -> int:
+        """Children of a shift."""
         return int(4**self.oversampling)
+
+    @property
+    def _turn_deg(self) -> float:
+        """Perturbation of directions; averages are perturbed in their plane."""
+        return 0.0 if self.planar else self.perturbation * self.grid.step_deg
 
     @cached_property
     def coarse_matrices(self) -> NDArray[np.float64]:
         """D_d of every coarse direction: (n_dir, 3, 3)."""
-        return direction_matrices(
-            self.grid.rot_deg, self.grid.tilt_deg, self.perturbation * self.grid.step_deg
-        )
+        return direction_matrices(self.grid.rot_deg, self.grid.tilt_deg, self._turn_deg)
 
     @cached_property
     def fine_matrices(self) -> NDArray[np.float64]:
         """D_d of every fine direction, children of one coarse direction together: (n_dir * children, 3, 3)."""
+        if self.planar:
+            return self.coarse_matrices
         pixels = child_pixels(self.grid.pixel, self.oversampling).ravel()
         rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
-        return direction_matrices(rot, tilt, self.perturbation * self.grid.step_deg)
+        return direction_matrices(rot, tilt, self._turn_deg)
+
+    @cached_property
+    def coarse_psi_deg(self) -> NDArray[np.float64]:
+        """In-plane angles of the coarse pass."""
+        turn = self.perturbation * self.grid.psi_step_deg if self.planar else 0.0
+        return self.grid.psi_deg + turn
 
     @cached_property
     def fine_psi_deg(self) -> NDArray[np.float64]:
         """In-plane angles of the fine pass, children of one coarse angle together."""
-        return child_psi(self.grid.psi_deg, self.grid.psi_step_deg, self.oversampling).ravel()
+        return child_psi(self.coarse_psi_deg, self.grid.psi_step_deg, self.oversampling).ravel()
 
     @cached_property
     def coarse_shifts_A(self) -> NDArray[np.float64]:
@@ -84,5 +117,5 @@ class Search:
 
     @cached_property
     def fine_shifts_A(self) -> NDArray[np.float64]:
-        """(n_trans * children, 2) shifts of the fine pass."""
+        """(n_trans * shift_children, 2) shifts of the fine pass."""
         return child_translations(self.coarse_shifts_A, self.offset_step_A, self.oversampling).reshape(-1, 2)

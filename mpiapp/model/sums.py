@@ -16,10 +16,12 @@ class WeightedSums:
 
     Attributes
     ----------
-    grid : (2 R + 1, 2 R + 1, R + 1, 3) D (real, imaginary) and W.
+    grid : (n_class, 2 R + 1, 2 R + 1, R + 1, 3) D (real, imaginary) and W; without the first axis of the grid for
+        class averages.
     noise : (n_optics, n_shell) sum of |Ref - X|^2;  noise_pixels : (n_optics, n_shell) number of pixels summed.
     signal_product, signal_power : (n_group,) XA and AA of the intensity scales.
-    direction_weight : (n_dir,) posterior weight by coarse direction.
+    direction_weight : (n_class, n_dir) posterior weight by coarse direction.
+    class_shift : (n_class, 2) sum of weights times the total offset, A.
     totals : (6,) posterior weight, squared offset distance in A^2, norm corrections, log-likelihood, Pmax, particles.
     """
 
@@ -29,18 +31,22 @@ class WeightedSums:
     signal_product: F64
     signal_power: F64
     direction_weight: F64
+    class_shift: F64
     totals: F64
 
     @classmethod
-    def zeros(cls, radius: int, n_optics: int, n_shell: int, n_group: int, n_dir: int) -> WeightedSums:
-        """Empty sums for a grid of radius R."""
+    def zeros(
+        cls, grid: tuple[int, ...], n_optics: int, n_shell: int, n_group: int, n_class: int, n_dir: int
+    ) -> WeightedSums:
+        """Empty sums for a grid of the given shape, (n_class, ..., 3)."""
         return cls(
-            np.zeros((2 * radius + 1, 2 * radius + 1, radius + 1, 3)),
+            np.zeros(grid),
             np.zeros((n_optics, n_shell)),
             np.zeros((n_optics, n_shell)),
             np.zeros(n_group),
             np.zeros(n_group),
-            np.zeros(n_dir),
+            np.zeros((n_class, n_dir)),
+            np.zeros((n_class, 2)),
             np.zeros(6),
         )
 
@@ -70,3 +76,6 @@ class WeightedSums:
     def n_particles(self) -> int:
         """Number of particles."""
         return int(self.totals[5])
+
+
+N_SUMS = len(fields(WeightedSums))

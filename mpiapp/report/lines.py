@@ -40,12 +40,18 @@ def accuracies(angles_deg: float, offsets_A: float) -> list[str]:
     return lines
 
 
-def sampling(step_deg: float, local_searches: bool, offset_range_A: float, offset_step_A: float) -> list[str]:
+def sampling(
+    step_deg: float,
+    local_searches: bool,
+    offset_range_A: float,
+    offset_step_A: float,
+    label: str = " Auto-refine:",
+) -> list[str]:
     """Sampling of the iteration; the angular and offset steps are the oversampled ones."""
     local = "true" if local_searches else "false"
     return [
-        f" Auto-refine: Angular step= {step_deg:g} degrees; local searches= {local}",
-        f" Auto-refine: Offset search range= {offset_range_A:g} Angstroms; "
+        f"{label} Angular step= {step_deg:g} degrees; local searches= {local}",
+        f"{label} Offset search range= {offset_range_A:g} Angstroms; "
         f"offset step= {offset_step_A:g} Angstroms",
     ]
 
@@ -78,6 +84,14 @@ def iteration_end(
     return [
         f" Expectation {duration(expectation_s)} ({rate:,.0f} particles/s), maximization "
         f"{duration(maximization_s)}, since start {duration(elapsed_s)}; average Pmax= {average_pmax:.3g}"
+    ]
+
+
+def changes(angles_deg: float, offsets_A: float, classes: float) -> list[str]:
+    """How much the particles changed in an iteration of a classification."""
+    return [
+        f" Changes in angles= {angles_deg:g} degrees; in offsets= {offsets_A:g} Angstroms; in classes= "
+        f"{100 * classes:.3g} % of the particles"
     ]
 
 

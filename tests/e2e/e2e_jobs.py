@@ -25,6 +25,15 @@ REFINE = (
     f"--healpix_order 1 --offset_range 3 --offset_step 1 --random_seed 1 --auto_iter_max {ITERATIONS}"
 ).split()
 
+CLASS3D = (
+    "class3d --i data/particles.star --ref data/reference_class001.mrc --ini_high 20 --particle_diameter 144 "
+    f"--healpix_order 1 --offset_range 3 --offset_step 1 --random_seed 1 --K 2 --iter {ITERATIONS}"
+).split()
+CLASS2D = (
+    "class2d --i data/particles.star --particle_diameter 144 --psi_step 15 --offset_range 3 --offset_step 1 "
+    f"--random_seed 1 --K 3 --iter {ITERATIONS}"
+).split()
+
 # Runs the command line with a hook: `at(iteration, batch)` is called before each batch of an expectation step.
 DRIVER = """
 import os, signal, sys, time
@@ -122,7 +131,7 @@ class Difference:
     """How far two runs are apart after the same iteration."""
 
     fsc: float
-    same_poses: float  # fraction within 0.01 degrees and 0.01 A
+    same_poses: float  # fraction within 0.01 degrees and 0.01 A and of the same class
     map: float  # relative to the largest density
 
     def is_rounding(self) -> bool:
@@ -136,9 +145,10 @@ def compare(a: Path, b: Path, iteration: int = ITERATIONS) -> Difference:
     p, q = first["poses"], second["poses"]
     turn = geodesic_deg(*(euler_to_matrix(x["rot_deg"], x["tilt_deg"], x["psi_deg"]) for x in (p, q)))
     shift = np.abs(p["origin_A"] - q["origin_A"]).max(axis=1)
-    maps = [(first["maps"][h], second["maps"][h]) for h in "01"]
+    maps = [(first["maps"][h], second["maps"][h]) for h in first["maps"]]
+    same = (turn < 0.01) & (shift < 0.01) & (p["class_number"] == q["class_number"])
     return Difference(
         float(np.abs(first["fsc"] - second["fsc"]).max()),
-        float(((turn < 0.01) & (shift < 0.01)).mean()),
+        float(same.mean()),
         max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in maps),
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mpiapp.kernels.fine import Posterior
+from mpiapp.kernels.arguments import Posterior
 from numpy.typing import NDArray
 
-from mpiapp.backend import cpu
+from mpiapp.backend import cpu, task
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.model.aberrations import even_gamma, fold_beam_tilt, magnify, odd_phase
 from mpiapp.model.ctf import ctf, ctf_coefficients
@@ -176,14 +176,15 @@ def _half_model(optics: list[OpticsModel], signal: float, noise: float, radius: 
     blurred = transform_reference(phantom() * np.float32(signal), radius, PADDING)
     scale = np.array([0.9, 1.1])
     return HalfModel(
-        transform=blurred,
+        transforms=[blurred],
         sigma2=sigma2,
-        data_vs_prior=np.linspace(9.0, 0.5, shells.size),
+        data_vs_prior=np.linspace(9.0, 0.5, shells.size)[None],
         scale=scale,
         average_norm=1.05,
-        direction_prior=prior / prior.sum(),
+        direction_prior=(prior / prior.sum())[None],
         sigma_offset_A=8.0,
         frame=np.eye(3),
+        offset_centre_A=np.zeros((1, 2)),
     )
 
 
@@ -237,14 +238,15 @@ def traced(case: Case, search: Search) -> Traced:
         return case.read(stack, index)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "global_search", keep(coarse, cpu.global_search))
-        patch.setattr(cpu, "local_search", keep(coarse, cpu.local_search))
-        patch.setattr(cpu, "fine_pass", keep(fine, cpu.fine_pass))
+        patch.setattr(task, "global_search", keep(coarse, task.global_search))
+        patch.setattr(task, "local_search", keep(coarse, task.local_search))
+        patch.setattr(task, "fine_pass", keep(fine, task.fine_pass))
         out = Traced(*run(case, search, read=read))
     states = [s for o, all_states, _ in coarse for s in np.split(all_states[: o[-1]], o[1:-1])]
     priors = [p for o, _, all_priors in coarse for p in np.split(all_priors[: o[-1]], o[1:-1])]
     back = np.argsort(order)
-    out.states, out.priors = [states[i] for i in back], [priors[i] for i in back]
+    if coarse:  # there is no coarse pass where orientations are fixed
+        out.states, out.priors = [states[i] for i in back], [priors[i] for i in back]
     for name in ("log_best", "log_sum", "best_weight", "cross", "power", "weight", "offset_variance"):
         out.fine[name] = np.concatenate([getattr(p, name) for p in fine])[back]
     return out

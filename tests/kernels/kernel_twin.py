@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from kernel_case import BOX, DIAMETER_A, EDGE, PADDING, R_MAX, Case
@@ -67,10 +68,29 @@ class Scored:
     psi: int  # index of the angle
     matrices: F64  # (n_dir, 3, 3) whole orientations Rz(psi) D
     value: F64  # (n_dir, n_shift), -inf for states that do not count
+    of_class: int = 0
+
+
+def reference(case: Case, k: int) -> tuple[NDArray[Any], float]:
+    """Padded transform of a class and its padding; an average is the plane z = 0 of one that is not padded."""
+    transform = case.model.transforms[k]
+    if transform.ndim == 3:
+        return transform, PADDING
+    radius = transform.shape[1] - 1
+    volume = np.zeros((2 * radius + 1, *transform.shape), np.complex64)
+    volume[radius] = transform
+    return volume, 1.0
 
 
 def score_plane(
-    case: Case, i: int, search: Search, radius: int, psi: tuple[int, float], directions: F64, shifts_A: F64
+    case: Case,
+    i: int,
+    search: Search,
+    radius: int,
+    psi: tuple[int, float],
+    directions: F64,
+    shifts_A: F64,
+    of_class: int = 0,
 ) -> Scored:
     """Log weights, or correlations, of all directions and shifts at one in-plane angle, without priors."""
     index, psi_deg = psi
@@ -78,30 +98,40 @@ def score_plane(
     seen = observation(case, i, samples, prepare(case, i).masked)
     matrices = rotation_z(psi_deg) @ directions
     score = correlations if search.correlate else log_weights
-    return Scored(samples, index, matrices, score(seen, case.model.transform, PADDING, matrices, shifts_A))
+    value = score(seen, *reference(case, of_class), matrices, shifts_A)
+    return Scored(samples, index, matrices, value, of_class)
 
 
-def log_offset(case: Case, i: int, search: Search) -> F64:
+def log_offset(case: Case, i: int, search: Search, of_class: int = 0) -> F64:
     """Log prior of the coarse shifts, (n_trans,)."""
-    return log_offset_prior(prepare(case, i).old_A + search.coarse_shifts_A, case.model.sigma_offset_A)
+    centres = case.model.offset_centre_A
+    total = prepare(case, i).old_A + search.coarse_shifts_A - centres[of_class if len(centres) > 1 else 0]
+    return log_offset_prior(total, case.model.sigma_offset_A)
 
 
-def coarse_states(case: Case, i: int, search: Search, log_prior: F64) -> F64:
+def coarse_states(case: Case, i: int, search: Search, log_prior: F64, of_class: int = 0) -> F64:
     """Log weights of the whole coarse grid, (n_dir, n_psi, n_trans); log_prior (n_dir, n_psi or 1)."""
     n_dir, n_psi = search.n_directions, search.grid.n_psi
     log_prior = np.broadcast_to(log_prior, (n_dir, n_psi))
     value = np.full((n_dir, n_psi, len(search.coarse_shifts_A)), -np.inf)
-    for j, psi in enumerate(search.grid.psi_deg):
+    for j, psi in enumerate(search.coarse_psi_deg):
         near = np.flatnonzero(np.isfinite(log_prior[:, j]))
         if near.size:
             directions = search.coarse_matrices[near]
             plane = score_plane(
-                case, i, search, search.r_coarse, (j, float(psi)), directions, search.coarse_shifts_A
+                case,
+                i,
+                search,
+                search.r_coarse,
+                (j, float(psi)),
+                directions,
+                search.coarse_shifts_A,
+                of_class,
             )
             value[near, j] = plane.value
     if search.correlate:
         return value
-    return value + log_prior[:, :, None] + log_offset(case, i, search)
+    return value + log_prior[:, :, None] + log_offset(case, i, search, of_class)
 
 
 def local_log_prior(case: Case, i: int, search: Search) -> F64:
@@ -120,9 +150,20 @@ def local_log_prior(case: Case, i: int, search: Search) -> F64:
 def fine_states(
     case: Case, i: int, search: Search, states: NDArray[np.int32], priors: NDArray[np.float32]
 ) -> list[Scored]:
-    """Log weights of the children of accepted coarse states, with their priors, by in-plane angle."""
-    n, n_psi = search.children, 2**search.oversampling
-    offset = log_offset(case, i, search)
+    """Log weights of the children of accepted coarse states, with their priors, by class and in-plane angle."""
+    out = []
+    for k in np.unique(states[:, 0] // search.n_directions):
+        mine = states[:, 0] // search.n_directions == k
+        own = states[mine] - [k * search.n_directions, 0, 0]
+        out += _fine_states_of_class(case, i, search, own, priors[mine], int(k))
+    return out
+
+
+def _fine_states_of_class(
+    case: Case, i: int, search: Search, states: NDArray[Any], priors: NDArray[np.float32], of_class: int
+) -> list[Scored]:
+    n, n_shift, n_psi = search.children, search.shift_children, 2**search.oversampling
+    offset = log_offset(case, i, search, of_class)
     out = []
     for j in np.unique(states[:, 1]):
         mine = states[:, 1] == j
@@ -130,31 +171,35 @@ def fine_states(
         prior = np.full((used.size, len(search.coarse_shifts_A)), -np.inf)
         shift = states[mine, 2]
         prior[row, shift] = 0.0 if search.correlate else priors[mine] + offset[shift]
-        prior = np.repeat(np.repeat(prior, n, 0), n, 1)
+        prior = np.repeat(np.repeat(prior, n, 0), n_shift, 1)
         directions = search.fine_matrices[(used[:, None] * n + np.arange(n)).ravel()]
         for fine in range(j * n_psi, (j + 1) * n_psi):
             psi = (fine, float(search.fine_psi_deg[fine]))
-            plane = score_plane(case, i, search, search.r_max, psi, directions, search.fine_shifts_A)
+            plane = score_plane(
+                case, i, search, search.r_max, psi, directions, search.fine_shifts_A, of_class
+            )
             plane.value += prior
             out.append(plane)
     return out
 
 
-def add_particle(case: Case, i: int, search: Search, planes: list[Scored], sums: ImageSums) -> float:
-    """Weighted sums of one particle over its fine states; returns the accepted weight."""
+def add_particle(
+    case: Case, i: int, search: Search, planes: list[Scored], sums: list[ImageSums], shifts: F64 | None = None
+) -> list[F64]:
+    """Weighted sums of one particle over its fine states, by class; returns the accepted weights of each plane."""
     prepared = prepare(case, i)
     value = np.concatenate([p.value.ravel() for p in planes])
     weights = significant_weights(value, search.fraction)
     parts = np.split(weights, np.cumsum([p.value.size for p in planes])[:-1])
-    optics, shifts = case.optics_of(i), search.fine_shifts_A
+    optics, shifts = case.optics_of(i), search.fine_shifts_A if shifts is None else shifts
     still = observation(case, i, image_samples(optics, search.r_max), prepared.unmasked)
     for plane, part in zip(planes, parts, strict=True):
         w = part.reshape(plane.value.shape)
         if w.any():
-            seen = observation(case, i, plane.samples, prepared.masked)
-            add_residual(sums, seen, case.model.transform, PADDING, plane.matrices, shifts, w)
-            back_project(sums, still, PADDING, plane.matrices, shifts, w, premultiplied=optics.premultiplied)
-    return float(weights.sum())
+            seen, mine = observation(case, i, plane.samples, prepared.masked), sums[plane.of_class]
+            add_residual(mine, seen, *reference(case, plane.of_class), plane.matrices, shifts, w)
+            back_project(mine, still, PADDING, plane.matrices, shifts, w, premultiplied=optics.premultiplied)
+    return [part.reshape(p.value.shape) for part, p in zip(parts, planes, strict=True)]
 
 
 def image_power(case: Case, i: int, own_shells: bool = False) -> F64:

@@ -10,7 +10,7 @@ import pytest
 from kernel_case import BOX, Case, distorted, make_case, make_search, optics_model, run, traced
 from kernel_twin import coarse_states, fine_states, prepare
 
-from mpiapp.backend import cpu
+from mpiapp.backend import cpu, references, task
 from mpiapp.model.particles import Poses
 from mpiapp.model.reconstruct import hermitian_sum
 from mpiapp.model.rotations import euler_to_matrix, geodesic_deg, rotation_z
@@ -62,14 +62,14 @@ def test_threads(case: Case, reference: tuple[Search, Result], monkeypatch: pyte
 def test_slices_from_a_table_or_on_demand(
     case: Case, reference: tuple[Search, Result], per_particle: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "TABLE_DIRECTIONS_PER_PARTICLE", per_particle)
+    monkeypatch.setattr(references, "TABLE_ROWS_PER_PARTICLE", per_particle)
     assert_same(run(case, reference[0]), reference[1])
 
 
 def test_shift_phases_from_a_table_or_on_demand(
     case: Case, reference: tuple[Search, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "PHASE_BYTES", 0)
+    monkeypatch.setattr(task, "PHASE_BYTES", 0)
     # products of two phases against sines of the whole one: rounding of another kind
     assert_same(run(case, reference[0]), reference[1], tolerance=1e-4)
 
@@ -178,7 +178,7 @@ def test_most_significant_states(case: Case, maximum: int) -> None:
 def test_frame_of_the_reference(case: Case) -> None:
     """A direction D is read at D G: with a G that takes the grid to itself every pose A becomes A G^T."""
     n_dir = make_search().n_directions
-    flat = replace(case.model, direction_prior=np.full(n_dir, 1.0 / n_dir))
+    flat = replace(case.model, direction_prior=np.full((1, n_dir), 1.0 / n_dir))
     turn = rotation_z(90.0)
     search = make_search(perturbation=0.0)
     plain = run(replace(case, model=flat), search)
@@ -187,7 +187,7 @@ def test_frame_of_the_reference(case: Case) -> None:
     assert geodesic_deg(after, before @ turn.T).max() < 1e-3
     np.testing.assert_allclose(turned[1].log_likelihood, plain[1].log_likelihood, atol=0.01)
     # images go into the map at the poses that are reported: W is turned as well
-    weight = [result[0].grid.copy() for result in (plain, turned)]
+    weight = [result[0].grid[0].copy() for result in (plain, turned)]
     for sums in weight:
         hermitian_sum(sums)
     whole = [np.concatenate([w[::-1, ::-1, :0:-1, 2], w[..., 2]], axis=2) for w in weight]

@@ -25,21 +25,25 @@ from mpiapp.model.reconstruct import Spectra
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import point_group
 
-BOX, PIXEL_A, N_SHELLS, N_DIR = 32, 2.5, 17, 12
+BOX, PIXEL_A, N_SHELLS, N_CLASS, N_DIR = 32, 2.5, 17, 2, 12
 SETUP = ImagingSetup(BOX, PIXEL_A, 2.0, 60.0, 5.0, True, [], 3, point_group("C1"), 1)
 
 
 def half_state() -> HalfState:
     """Parameters that nothing below should give by chance."""
     shells = np.arange(N_SHELLS)
-    spectra = [np.full(N_SHELLS, v) for v in (0.1, 0.2, 0.3, 0.4)]
+    spectra = [np.full((N_CLASS, N_SHELLS), v) for v in (0.1, 0.2, 0.3, 0.4)]
     scalars = np.array([1.3, 7.0, -5.0, 0.2])
     sigma2 = np.stack([2e-3 + 1e-4 * shells, 5e-3 + 1e-4 * shells])
-    return HalfState(sigma2, np.array([0.8, 1.1, 1.1]), np.full(N_DIR, 1 / N_DIR), *spectra, scalars)
+    prior = np.full((N_CLASS, N_DIR), 1 / (N_CLASS * N_DIR))
+    centre, accuracy = np.zeros((2, N_CLASS, 2))
+    return HalfState(
+        sigma2, np.array([0.8, 1.1, 1.1]), prior, centre, *spectra, scalars=scalars, accuracy=accuracy
+    )
 
 
 def empty_sums() -> WeightedSums:
-    return WeightedSums.zeros(1, 2, N_SHELLS, 3, N_DIR)
+    return WeightedSums.zeros((N_CLASS, 3, 3, 2, 3), 2, N_SHELLS, 3, N_CLASS, N_DIR)
 
 
 def test_sums_add_up() -> None:
@@ -113,7 +117,8 @@ def sums() -> WeightedSums:
     """Sums of 50 particles whose weights add up to 49.98."""
     s = empty_sums()
     s.totals[:] = [49.98, 2 * 49.98 * 36.0, 50 * 1.1, -1234.5, 50 * 0.7, 50]
-    s.direction_weight[:3] = [9.98, 10.0, 30.0]
+    s.direction_weight[0, :2], s.direction_weight[1, 2] = [9.98, 10.0], 30.0
+    s.class_shift[:] = [[19.98, -19.98], [60.0, 0.0]]
     s.noise[:], s.noise_pixels[:] = 4e-3, 1.0
     s.signal_power[:], s.signal_product[:] = 1.0, [0.5, 1.0, 1.5]
     return s
@@ -127,10 +132,25 @@ def test_scalars(sums: WeightedSums) -> None:
     assert found.sigma_offset_A == pytest.approx(6.0)
     np.testing.assert_allclose(found.scalars[2:], [-1234.5, 0.7])
     assert found.direction_prior.sum() == pytest.approx(1)
-    np.testing.assert_allclose(found.direction_prior[:3], sums.direction_weight[:3] / 49.98)
+    np.testing.assert_allclose(found.direction_prior, sums.direction_weight / 49.98)
+    np.testing.assert_allclose(found.class_prior, [19.98 / 49.98, 30 / 49.98])
+    np.testing.assert_allclose(found.offset_centre_A, [[1, -1], [2, 0]])
     np.testing.assert_allclose(found.sigma2, 2e-3)
     np.testing.assert_allclose(found.scale, np.array([0.5, 1.0, 1.5]) / 0.9)
     np.testing.assert_array_equal(found.tau2, half_state().tau2)
+
+
+def test_orientations_that_were_not_searched_leave_the_directions(sums: WeightedSums) -> None:
+    """Class sizes change, the distribution of the directions within a class does not."""
+    old = half_state()
+    old.direction_prior[:] = np.random.default_rng(4).uniform(size=old.direction_prior.shape)
+    old.direction_prior[:] /= old.direction_prior.sum()
+    lone = replace(sums, direction_weight=np.array([[19.98], [30.0]]))
+    found = update_parameters(old, lone, np.ones(3, int), scale=True, norm=True, correlate=False)
+    np.testing.assert_allclose(found.class_prior, [19.98 / 49.98, 30 / 49.98])
+    for k in range(N_CLASS):
+        mine = found.direction_prior[k] / found.class_prior[k]
+        np.testing.assert_allclose(mine, old.direction_prior[k] / old.class_prior[k])
 
 
 def test_offsets_keep_a_smallest_spread(sums: WeightedSums) -> None:
@@ -158,10 +178,12 @@ def test_a_correlation_says_nothing_of_noise_and_scale(sums: WeightedSums) -> No
 
 
 def test_spectra_are_taken_over() -> None:
-    spectra = Spectra(*np.random.default_rng(2).uniform(size=(4, N_SHELLS)))
+    rng = np.random.default_rng(2)
+    spectra = [Spectra(*rng.uniform(size=(4, N_SHELLS))) for _ in range(N_CLASS)]
     found = with_spectra(half_state(), spectra)
     for name in ("sigma2_ref", "tau2", "data_vs_prior", "coverage"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(spectra, name))
+        for k in range(N_CLASS):
+            np.testing.assert_array_equal(getattr(found, name)[k], getattr(spectra[k], name))
     np.testing.assert_array_equal(found.sigma2, half_state().sigma2)
 
 

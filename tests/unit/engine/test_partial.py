@@ -39,7 +39,7 @@ class Step:
     def __call__(self, shares: dict[int, Share]) -> tuple[partial.Sums, partial.Bad]:
         sums, bad = {}, {}
         for h, share in shares.items():
-            sums[h] = WeightedSums.zeros(1, 1, 2, 1, 3)
+            sums[h] = WeightedSums.zeros((1, 3, 3, 2, 3), 1, 2, 1, 1, 3)
             bad[h] = np.zeros(share.rows.size, bool)
             new = Poses.zeros(share.rows.size)
             for i, number in enumerate(share.data.particle_id):

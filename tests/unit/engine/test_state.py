@@ -26,17 +26,19 @@ def run_state(rng: np.random.Generator, sigma_deg: float | None) -> RunState:
     )
     halves = []
     for _ in range(2):
-        spectra = rng.uniform(size=(4, 17))
+        spectra = rng.uniform(size=(4, 3, 17))
         halves.append(
             HalfState(
                 rng.uniform(size=(2, 17)),
                 rng.uniform(size=3),
-                rng.uniform(size=48),
+                rng.uniform(size=(3, 48)),
+                rng.normal(size=(3, 2)),
                 *spectra,
                 rng.normal(size=4),
+                rng.uniform(size=(3, 2)),
             )
         )
-    maps = [rng.normal(size=(8, 8, 8)).astype(np.float32) for _ in range(2)]
+    maps = [rng.normal(size=(3, 8, 8, 8)).astype(np.float32) for _ in range(2)]
     anchor = rng.normal(size=(8, 8, 8)).astype(np.float32)
     half = rng.integers(1, 3, 30).astype(np.int8)
     history = {"iteration": [1.0, 2.0], "resolution_A": [12.5, 1 / 3], "nothing": []}
@@ -124,7 +126,7 @@ def test_named_scalars(rng: np.random.Generator) -> None:
 
 def test_poses_pack_and_unpack(rng: np.random.Generator) -> None:
     poses = random_poses(rng, 7)
-    assert poses.pack().shape == (7, 9)
+    assert poses.pack().shape == (7, 10)
     found = Poses.unpack(poses.pack())
     for f in fields(Poses):
         np.testing.assert_array_equal(getattr(found, f.name), getattr(poses, f.name))

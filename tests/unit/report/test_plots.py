@@ -17,6 +17,8 @@ from mpiapp.report import style
 from mpiapp.report.angular_plot import mollweide
 from mpiapp.report.plots import (
     plot_angular_distribution,
+    plot_class_sizes,
+    plot_classes,
     plot_fsc,
     plot_progress,
     plot_slices,
@@ -223,3 +225,26 @@ def test_a_plot_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         raise RuntimeError("fault")
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_classes_are_sorted_by_size(tmp_path: Path, drawn: list[Any]) -> None:
+    images = np.random.default_rng(1).normal(size=(5, 16, 16))
+    path = tmp_path / "classes.png"
+    plot_classes(path, images, [0.1, 0.5, 0.0, 0.25, 0.15], [20.0, 12.3, 40.0, 15.0, 18.0], "Classes")
+    np.testing.assert_array_equal(numbers(path, "class"), [2, 4, 5, 1, 3])
+    np.testing.assert_allclose(numbers(path, "resolution_A"), [12.3, 15, 18, 20, 40])
+    shown = [axes.images[0].get_array() for axes in drawn[0].axes if axes.images]
+    # the empty class is not shown
+    assert len(shown) == 4
+    np.testing.assert_allclose(shown[0], images[1].astype(np.float32))
+    assert "2: 50.0 %\n12.3" in texts(drawn[0])
+
+
+def test_class_sizes_by_iteration(tmp_path: Path, drawn: list[Any]) -> None:
+    path = tmp_path / "sizes.png"
+    history = {"iteration": [1, 2], "resolution_A": [9, 8], "class_001": [0.5, 0.3], "class_002": [0.5, 0.7]}
+    plot_class_sizes(path, history)
+    assert set(table(path)) == {"iteration", "class_001", "class_002"}
+    lines = {line.get_label(): line.get_ydata() for line in drawn[0].axes[0].get_lines()}
+    np.testing.assert_allclose(lines["class 2"], [50, 70])
+    np.testing.assert_allclose(lines["class 1"], [50, 30])

@@ -1,0 +1,88 @@
+"""Which states of a batch are looked at: neighbourhoods of several classes, fixed orientations, bad images."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import ImagingSetup
+from mpiapp.kernels.arguments import Candidates
+from mpiapp.model.local_search import LocalNeighbourhoods, local_neighbourhoods
+from mpiapp.model.particles import Poses
+from mpiapp.model.rotations import euler_to_matrix
+from mpiapp.model.search import Search
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+def neighbourhoods(setup: ImagingSetup, search: Search, poses: Poses) -> LocalNeighbourhoods | None:
+    """Directions near the particles' own, for a local search."""
+    if search.sigma_deg is None:
+        return None
+    prior = euler_to_matrix(poses.rot_deg, poses.tilt_deg, poses.psi_deg)
+    # near a symmetry axis the nearest mate alone can miss the right in-plane angle
+    return local_neighbourhoods(prior, search.grid, setup.group, search.sigma_deg, every_mate=True)
+
+
+def rows_near(
+    near: LocalNeighbourhoods, particles: I64, n_class: int, n_dir: int, only: I32 | None
+) -> LocalNeighbourhoods:
+    """Neighbourhoods of some particles as rows of all classes, or of the only class of each particle."""
+    count = np.diff(near.offsets)[particles]
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    index = np.repeat(near.offsets[particles] - offsets[:-1], count) + np.arange(offsets[-1])
+    row = near.direction[index]
+    if only is not None:
+        row = row + np.repeat(only, count).astype(np.int32) * np.int32(n_dir)
+    elif n_class > 1:
+        # classes of one direction together: entries stay sorted by in-plane angle
+        row = (row[:, None] + np.arange(n_class, dtype=np.int32) * np.int32(n_dir)).ravel()
+        index = np.repeat(index, n_class)
+        offsets = offsets * n_class
+    return LocalNeighbourhoods(offsets, row, near.log_prior[index], near.psi_center_deg[index])
+
+
+def row_range(n: int, n_rows: int, n_dir: int, only: I32 | None) -> I32:
+    """First row that each image is compared with, and that after the last: (n, 2)."""
+    if only is None:
+        return np.tile(np.array([0, n_rows], np.int32), (n, 1))
+    first = only.astype(np.int32) * np.int32(n_dir)
+    return np.stack([first, first + np.int32(n_dir)], axis=1)
+
+
+def fixed_candidates(
+    n: int, log_class: NDArray[np.float32], n_shift: int, own: bool, only: I32 | None
+) -> Candidates:
+    """Every class of every image at the image's own orientation, number i of the in-plane angles.
+
+    Parameters
+    ----------
+    log_class : (n_class,) log priors.
+    n_shift : shifts that every image is tried at; 0 for its own shift, number i.
+    own : whether each image has slices of its own, row class * n + i; else the row is the class.
+    """
+    n_class = log_class.size
+    shifts = max(n_shift, 1)
+    i, k, t = (
+        a.ravel() for a in np.meshgrid(np.arange(n), np.arange(n_class), np.arange(shifts), indexing="ij")
+    )
+    states = np.stack([k * n + i if own else k, i, t if n_shift else i], axis=1).astype(np.int32)
+    offsets = np.arange(n + 1, dtype=np.int64) * n_class * shifts
+    kept = log_class[k] > -1e29
+    if only is not None:
+        kept &= k == only[i]
+    return _subset(Candidates(offsets, states, log_class[k]), kept)
+
+
+def without_bad(candidates: Candidates, bad: NDArray[np.bool_]) -> Candidates:
+    """States of a batch without those of bad images: an image without states adds nothing to any sum."""
+    if not bad.any():
+        return candidates
+    return _subset(candidates, np.repeat(~bad, np.diff(candidates.offsets)))
+
+
+def _subset(candidates: Candidates, kept: NDArray[np.bool_]) -> Candidates:
+    before = np.concatenate([[0], np.cumsum(kept)])
+    offsets = before[candidates.offsets].astype(np.int64)
+    return Candidates(offsets, candidates.states[kept], candidates.priors[kept])

@@ -1,0 +1,113 @@
+"""Options of ``mpiapp class3d`` and ``mpiapp class2d`` beyond the common ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mpiapp.config.checks import check_combinations, check_required, check_symmetry, common_warnings
+from mpiapp.config.common import (
+    FILES,
+    MODEL,
+    OR_AUTO,
+    REFERENCE,
+    SAMPLING,
+    SCHEDULE,
+    CommonConfig,
+    VolumeConfig,
+)
+from mpiapp.config.option import option
+from mpiapp.errors import ConfigError
+
+HALVES = "a classification has no half sets; mpiapp refine3d refines in two halves"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassConfig(CommonConfig):
+    """Options of every classification."""
+
+    refused: ClassVar[dict[str, str]] = {HALVES: "auto_refine split_random_halves auto_sampling"}
+
+    n_classes: int = option(1, "Number of classes.", REFERENCE, flag="K", minimum=1, fixed=True)
+    n_iter: int = option(25, "Number of iterations.", SCHEDULE, flag="iter", minimum=1)
+    skip_align: bool = option(False, "Only classify: poses stay as the file has them.", SAMPLING, fixed=True)
+    skip_rotate: bool = option(
+        False, "Classify and shift: orientations stay as the file has them.", SAMPLING, fixed=True
+    )
+    allow_coarser_sampling: bool = option(
+        False, "Sample more coarsely while accuracies do not ask for more.", SAMPLING
+    )
+    center_classes: bool = option(False, "Move references to their centre of mass.", REFERENCE)
+
+    def check(self) -> None:
+        """Check combinations of options; raises ConfigError."""
+        check_required(self, reference=self.needs_reference)
+        check_combinations(self)
+        if self.allow_coarser_sampling and (self.skip_align or self.skip_rotate):
+            raise ConfigError("--allow_coarser_sampling: orientations are not sampled at all; leave it out")
+
+    @property
+    def last_iteration(self) -> int:
+        """Iteration after which a run ends."""
+        return self.n_iter
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a run can not start without a reference."""
+        return True
+
+    def advice(self) -> list[str]:
+        """Warnings about choices that are allowed but seldom meant."""
+        return common_warnings(self, reference=self.needs_reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Class3dConfig(ClassConfig, VolumeConfig):
+    """Options of a 3D classification."""
+
+    command: ClassVar[str] = "class3d"
+
+    tau2_fudge: float = option(4.0, "Regularisation T. -1 means 4.", MODEL, **OR_AUTO)
+
+    def check(self) -> None:
+        """Check combinations of options; raises ConfigError."""
+        super().check()
+        check_symmetry(self.sym)
+        if self.sigma_ang > 0 and (self.skip_align or self.skip_rotate):
+            raise ConfigError("--sigma_ang: orientations are not searched with --skip_align or --skip_rotate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Class2dConfig(ClassConfig):
+    """Options of a 2D classification."""
+
+    command: ClassVar[str] = "class2d"
+    # averages have no directions
+    sym: ClassVar[str] = "C1"
+    healpix_order: ClassVar[int] = 0
+    sigma_ang: ClassVar[float] = -1.0
+    ref_angpix: ClassVar[float] = -1.0
+    trust_ref_size: ClassVar[bool] = False
+
+    reference: str = option(
+        "",
+        "Start averages (MRC stack); random averages of the images without it.",
+        FILES,
+        flag="ref",
+        fixed=True,
+    )
+    tau2_fudge: float = option(2.0, "Regularisation T. -1 means 2.", MODEL, **OR_AUTO)
+    psi_step: float = option(
+        12.0,
+        "Step of the in-plane angle, coarse pass.",
+        SAMPLING,
+        unit="deg",
+        above=0,
+        maximum=90,
+        fixed=True,
+    )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a run can not start without a reference."""
+        return False

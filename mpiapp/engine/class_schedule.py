@@ -1,0 +1,97 @@
+"""Decisions of a classification between iterations: search grid, resolutions of the classes, coarser sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.engine.iteration import Options
+from mpiapp.engine.schedule import Policy, coarse_radius, score_radius
+from mpiapp.engine.state import HalfState, Schedule
+from mpiapp.model.sampling import angular_step_deg, direction_grid, plane_grid
+from mpiapp.model.search import Free, Search
+
+# Coarser grids are taken while their fine step stays below this part of the expected accuracy
+COARSER = 0.8
+LARGEST_PSI_STEP_DEG = 45.0
+# Highest frequency of the coarse pass in units of the inverse arc of a step (refinement.md 4.1)
+PLANE_FACTOR = 1.5
+
+
+@dataclass(frozen=True)
+class ClassRules:
+    """What of the options shapes the search of a classification."""
+
+    sym: str
+    free: Free
+    firstiter_cc: bool
+    healpix_order: int
+    psi_step_deg: float | None  # where references are class averages
+    offset_step_A: float
+    coarser: bool
+
+
+def class_search(policy: Policy, options: Options, rules: ClassRules, s: Schedule) -> Search:
+    """Search grid of an iteration."""
+    planar = s.psi_step_deg is not None
+    r_max = s.current_size // 2
+    grid = plane_grid(s.psi_step_deg) if s.psi_step_deg else direction_grid(s.healpix_order, rules.sym)
+    factor = {"factor": PLANE_FACTOR} if planar else {}
+    return Search(
+        grid,
+        0 if rules.free is Free.CLASS else s.oversampling,
+        s.perturbation,
+        s.offset_range_A,
+        s.offset_step_A,
+        s.sigma_deg if rules.free is Free.ALL else None,
+        rules.firstiter_cc and s.iteration == 1,
+        coarse_radius(policy, s, r_max, options.strict_highres_A, **factor),
+        r_max,
+        options.adaptive_fraction,
+        options.max_significant,
+        planar=planar,
+        r_score=score_radius(policy, r_max, options.strict_highres_A),
+        free=rules.free,
+        keep_class=s.seeding and s.iteration == 1,
+    )
+
+
+def class_shells(policy: Policy, half: HalfState) -> NDArray[np.int64]:
+    """Last shell that each class is resolved to, data against prior at least 1; the smallest for empty ones."""
+    inner = half.data_vs_prior[:, 1:-1] < 1
+    shell = np.where(inner.any(axis=1), inner.argmax(axis=1), inner.shape[1])
+    shell = np.where(half.class_prior > 0, shell, 0)
+    return np.maximum(shell, policy.minres_map).astype(np.int64)
+
+
+def coarser_sampling(rules: ClassRules, s: Schedule) -> bool:
+    """Take the coarsest sampling that the expected accuracies allow (--allow_coarser_sampling, refinement.md 7.1).
+
+    Returns
+    -------
+    Whether the directions changed.
+    """
+    limit = COARSER * s.accuracy_rot_deg
+    fine = 2**s.oversampling
+    before = s.healpix_order
+    if s.psi_step_deg is not None:
+        assert rules.psi_step_deg is not None
+        s.psi_step_deg = rules.psi_step_deg
+        while 2 * s.psi_step_deg <= LARGEST_PSI_STEP_DEG and 2 * s.psi_step_deg / fine < limit:
+            s.psi_step_deg *= 2
+    else:
+        order = rules.healpix_order
+        while order > 0 and angular_step_deg(order - 1) / fine < limit:
+            order -= 1
+        s.healpix_order = order
+    largest = max(0.95 * s.offset_range_A, rules.offset_step_A)
+    s.offset_step_A = float(np.clip(COARSER * s.accuracy_trans_A * fine, rules.offset_step_A, largest))
+    return s.healpix_order != before
+
+
+def overall_accuracy(half: HalfState) -> tuple[float, float]:
+    """Smallest expected accuracies over the classes."""
+    rot, trans = half.accuracy.min(axis=0)
+    return float(rot), float(trans)

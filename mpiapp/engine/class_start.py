@@ -1,0 +1,119 @@
+"""How a classification begins: its references, priors and schedule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.config.classify import Class2dConfig, Class3dConfig
+from mpiapp.engine.class_schedule import class_shells
+from mpiapp.engine.class_writer import ClassWriter
+from mpiapp.engine.inputs import Inputs, make_reader, read_inputs
+from mpiapp.engine.noise import first_noise, without_signal
+from mpiapp.engine.random_averages import random_averages
+from mpiapp.engine.references import one_for_each
+from mpiapp.engine.refine_start import first_data_vs_prior
+from mpiapp.engine.settings import class_policy
+from mpiapp.engine.state import HalfState, RunState, Schedule, new_half
+from mpiapp.io.outputs import OutputNames
+from mpiapp.model.averages import average_spectrum, transform_average
+from mpiapp.model.sampling import direction_grid
+
+F32 = NDArray[np.float32]
+ClassConfigs = Class3dConfig | Class2dConfig
+# Low-pass of averages made of the images themselves, as a digital frequency (refinement.md 7.2)
+RANDOM_START = 0.07
+
+
+class ClassStart:
+    """As :class:`mpiapp.engine.startup.Kind`."""
+
+    def read(
+        self, config: ClassConfigs, seed: int, references: tuple[F32, float] | None
+    ) -> tuple[ClassConfigs, Inputs]:
+        inputs = read_inputs(config, seed, references, split=False)
+        if references is None and len(inputs.references):
+            given = config.is_given("n_classes")
+            inputs.references, n = one_for_each(inputs.references, config.reference, config.n_classes, given)
+            config = replace(config, n_classes=n)
+        if isinstance(config, Class2dConfig):
+            inputs.poses.rot_deg[:] = inputs.poses.tilt_deg[:] = 0
+        return config, inputs
+
+    def writer(self, config: ClassConfigs, inputs: Inputs, names: OutputNames, particles: int) -> ClassWriter:
+        policy = class_policy(config, inputs.setup)
+        return ClassWriter(config, inputs.setup, policy, inputs.table, names, particles)
+
+    def fresh(self, config: ClassConfigs, inputs: Inputs, seed: int, workers: int) -> RunState:
+        setup, n_class = inputs.setup, config.n_classes
+        read = make_reader(inputs.table.stack_paths)
+        per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
+        sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
+        planar = isinstance(config, Class2dConfig)
+        if not len(inputs.references):
+            shell = max(1, round(RANDOM_START * setup.box))
+            if config.ini_high > 0:
+                shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
+            inputs.references = (
+                random_averages(setup, inputs.data, read, n_class, shell, seed) * inputs.solvent
+            )
+        elif not planar and not config.firstiter_cc:
+            sigma2 = without_signal(setup, inputs.data, inputs.references[0], sigma2, workers)
+        n_dir = 1 if planar else direction_grid(config.healpix_order, config.sym).rot_deg.size
+        half = new_half(
+            setup.n_groups, sigma2, np.full((n_class, n_dir), 1.0 / (n_class * n_dir)), config.offset
+        )
+        for k, reference in enumerate(inputs.references):
+            half.data_vs_prior[k] = _promised(inputs, reference, sigma2, len(inputs.data) / n_class, workers)
+        schedule = _schedule(config, inputs, half)
+        schedule.seeding = _identical(inputs.references)
+        poses = inputs.poses
+        poses.class_number[:] = 1
+        if schedule.seeding:
+            draws = np.random.default_rng(np.random.SeedSequence([seed, 0x73656564]))
+            poses.class_number[:] = 1 + draws.integers(n_class, size=len(inputs.data))
+        none = np.zeros((0, 0, 0), np.float32)
+        fsc = np.zeros(setup.n_shells)
+        return RunState(schedule, [half], [inputs.references.copy()], poses, inputs.half, fsc, seed, none)
+
+
+def _identical(references: F32) -> bool:
+    """Whether all of several references are the same, so that chance has to tell them apart."""
+    return len(references) > 1 and bool((references == references[0]).all())
+
+
+def _promised(
+    inputs: Inputs, reference: F32, sigma2: NDArray[np.float64], n_particles: float, workers: int
+) -> NDArray[np.float64]:
+    """Signal-to-noise that a reference promises (refinement.md 5.8)."""
+    setup = inputs.setup
+    if reference.ndim == 3:
+        return first_data_vs_prior(setup, reference, sigma2, int(n_particles), workers)
+    tau2 = average_spectrum(transform_average(reference, setup.box // 2), setup.n_shells)
+    mean = sigma2.mean(0)
+    return np.asarray(np.where(mean > 0, tau2 * n_particles / np.where(mean > 0, mean, 1), 0))
+
+
+def _schedule(config: ClassConfigs, inputs: Inputs, half: HalfState) -> Schedule:
+    setup, policy = inputs.setup, class_policy(config, inputs.setup)
+    s = Schedule(
+        config.healpix_order,
+        config.offset_range * setup.pixel_size_A,
+        config.offset_step * setup.pixel_size_A,
+        oversampling=config.oversampling,
+        increment=config.incr_size,
+    )
+    if isinstance(config, Class2dConfig):
+        s.psi_step_deg = config.psi_step
+    elif config.sigma_ang > 0:
+        s.sigma_deg = config.sigma_ang
+    if config.ini_high > 0:
+        shell = policy.shell(1 / config.ini_high)
+    elif not config.reference:
+        shell = max(1, round(RANDOM_START * setup.box))
+    else:
+        shell = int(class_shells(policy, half).max())
+    s.frequency = s.best_frequency = policy.frequency(shell)
+    return s

@@ -1,0 +1,265 @@
+"""The loop that all jobs share: decide, expectation, gather, maximization, conclude, write (engine.md 8).
+
+What differs between refinement in two halves and classification is in the methods that the subclasses fill in.
+Particles come in sets: the two halves of a refinement, or one set of all particles.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
+from mpiapp.config.common import CommonConfig
+from mpiapp.engine import messages
+from mpiapp.engine.frame import Drift, undo
+from mpiapp.engine.inputs import Inputs, make_reader
+from mpiapp.engine.iteration import Iteration, Options, Share
+from mpiapp.engine.maximization import update_parameters
+from mpiapp.engine.partial import expectation, remaining
+from mpiapp.engine.schedule import Policy
+from mpiapp.engine.startup import Start
+from mpiapp.engine.state import HalfState, RunState, Schedule
+from mpiapp.engine.stopping import Stopping
+from mpiapp.engine.writer import Writer
+from mpiapp.io.outputs import OutputNames
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+from mpiapp.parallel.base import Team
+from mpiapp.parallel.stop import StopFlag
+from mpiapp.report import lines, log
+from mpiapp.report.progress import Progress
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a run ended; the same on every rank except for what only the leader has."""
+
+    names: OutputNames
+    converged: bool
+    iterations: int
+    resolution_A: float
+
+
+class Job(ABC):
+    """A run on one rank of a team."""
+
+    label = ""  # of the log lines about sampling
+
+    def __init__(
+        self,
+        team: Team,
+        backend: Backend,
+        config: CommonConfig,
+        start: Start,
+        stop: StopFlag,
+        policy: Policy,
+        options: Options,
+    ) -> None:
+        self.team, self.backend, self.stop = team, backend, stop
+        self.policy, self.options = policy, options
+        self.setup: ImagingSetup = start.setup
+        self.data: ParticleData = start.data
+        self.names = start.names
+        self.schedule: Schedule = start.schedule
+        self.halves: list[HalfState] = start.halves
+        self.maps = start.maps
+        self.shares: dict[int, Share] = start.shares
+        self.state: RunState | None = start.state  # leader
+        self.inputs: Inputs | None = start.inputs  # leader
+        self.read: ReadImages = make_reader(start.stack_paths)
+        self.iteration = Iteration(team, backend, start.setup, options, start.solvent)
+        self.writer: Writer | None = start.writer
+        self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
+        self.options_of_run = config
+        self.began = time.monotonic()
+
+    # ---- what each kind of job does in its own way ---------------------------------------------------------
+
+    @abstractmethod
+    def _decide(self) -> None:
+        """Sizes, perturbation, accuracies and sampling of the coming iteration (leader)."""
+
+    @abstractmethod
+    def _search(self) -> Search:
+        """Search grid of the iteration."""
+
+    @abstractmethod
+    def _maximize(self, sums: dict[int, WeightedSums]) -> Any:
+        """New references from the sums (all ranks)."""
+
+    @abstractmethod
+    def _conclude(self, result: Any, old: Poses, expectation_s: float, begun: float) -> None:
+        """New parameters, resolution and changes; write everything (leader)."""
+
+    @abstractmethod
+    def _ended(self) -> bool:
+        """Whether the iteration was the last one."""
+
+    def _drifts(self) -> list[Drift]:
+        """How far the maps of each set have wandered; the leader's poses are put back."""
+        return [Drift.none() for _ in self.sets]
+
+    # ---- the loop ------------------------------------------------------------------------------------------
+
+    @property
+    def sets(self) -> range:
+        """Numbers of the sets of particles."""
+        return range(self.team.n_sets)
+
+    def run(self) -> Result:
+        """Iterate until the job is done."""
+        if self.team.is_leader and self.schedule.iteration == 0:
+            self._write()
+        while not self._next():
+            pass
+        s = self.schedule
+        return Result(self.names, s.converged, s.iteration, 1 / max(s.frequency, 1e-6))
+
+    def _next(self) -> bool:
+        """One iteration; True when it was the last."""
+        self.stopping.between(self.schedule)
+        if self.team.is_leader:
+            self._decide()
+        self.schedule, drifts = self.team.bcast((self.schedule, self._drifts()))
+        for h, share in self.shares.items():
+            share.poses = undo(share.poses, drifts[h])
+        search = self._search()
+        if self.team.is_leader:
+            log.emit(messages.coming_iteration(self.policy, self.schedule, search, self.label))
+        self._share_parameters()
+        begun = time.monotonic()
+        sums, bad = self._expect(search, drifts)
+        half = self._state().half if self.team.is_leader else None
+        self.stopping.after_expectation(self.schedule, half, self.shares, sums, bad)
+        old = self._gather_poses(bad)
+        between = time.monotonic()
+        result = self._maximize(sums)
+        if self.team.is_leader:
+            assert old is not None
+            self._conclude(result, old, between - begun, between)
+        self.team.barrier()
+        return self._ended()
+
+    def _expect(
+        self, search: Search, drifts: list[Drift]
+    ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+        partial = self.stopping.take_partial(self.schedule)
+        with self._progress(partial) as progress:
+
+            def step(n: int) -> bool:
+                progress.advance(n)
+                return self.stop.raised
+
+            def expect(
+                shares: dict[int, Share],
+            ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+                return self.iteration.expectation(
+                    search, self.halves, self.maps, shares, drifts, self.read, step
+                )
+
+            return expectation(self.team, partial, self.shares, expect)
+
+    def _gather_poses(self, bad: dict[int, NDArray[np.bool_]]) -> Poses | None:
+        """Collect the new poses on the leader; returns the old ones there."""
+        old = None
+        if self.team.is_leader:
+            state = self._state()
+            old = state.poses
+            state.poses = old.take(np.arange(len(old.rot_deg)))
+        for h in self.sets:
+            share = self.shares.get(h)
+            rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
+            flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
+            if self.team.is_leader:
+                assert rows is not None
+                assert flags is not None
+                state = self._state()
+                index = np.flatnonzero(state.half == h + 1)
+                state.poses.put(index, Poses.unpack(rows))
+                if self.inputs is not None and self.schedule.iteration == 1:
+                    log.emit(messages.set_aside(index[flags[:, 0] > 0], self.inputs.table.image_name))
+        return old
+
+    # ---- what the subclasses use ---------------------------------------------------------------------------
+
+    def _update_parameters(
+        self, h: int, small: list[NDArray[np.float64]], correlate: bool, everyone: bool
+    ) -> HalfState:
+        """Parameters of a set from its sums without the grid; ``everyone``: the sums are of all particles."""
+        mine = slice(None) if everyone else self._state().half == h + 1
+        size = np.bincount(self.data.group[mine], minlength=self.setup.n_groups)
+        c = self.options_of_run
+        sums = WeightedSums.from_arrays([np.zeros(0), *small])
+        return update_parameters(self.halves[h], sums, size, scale=c.scale, norm=c.norm, correlate=correlate)
+
+    def _report(self, expectation_s: float, begun: float) -> None:
+        """Times of the iteration to the log, and its figures to the history."""
+        state, now = self._state(), time.monotonic()
+        p_max = self.schedule.average_pmax
+        log.emit(lines.iteration_end(len(state.half), expectation_s, now - begun, now - self.began, p_max))
+        messages.record(state, self.setup, expectation_s, now - begun)
+
+    def _write(self) -> None:
+        assert self.writer is not None
+        self.writer.iteration(self._state())
+
+    def _leader_map(self, h: int, k: int = 0) -> NDArray[np.float32]:
+        """Reference of a class."""
+        volumes = self.maps[h]
+        assert volumes is not None
+        return np.asarray(volumes[k])
+
+    def _state(self) -> RunState:
+        assert self.state is not None
+        return self.state
+
+    def _share_parameters(self) -> None:
+        """The leader's model parameters on all ranks."""
+        for h in self.sets:
+            half = self.halves[h] if self.team.is_leader else None
+            names = [*self.halves[h].arrays()]
+            arrays = [self.team.bcast_array(getattr(half, name) if half else None) for name in names]
+            self.halves[h] = HalfState(**dict(zip(names, arrays, strict=True)))  # type: ignore[arg-type]
+
+    def _progress(self, partial: dict[str, Any] | None) -> Progress:
+        """Progress of this rank; one of those that work shows it."""
+        shown = self.options_of_run.verb > 0 and self.team.rank == min(1, self.team.size - 1)
+        label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
+        return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
+
+
+def launch(
+    config: CommonConfig,
+    n_sets: int,
+    run: Callable[[Team, StopFlag], Result | None],
+) -> Result | None:
+    """Run a job on all ranks, with signals, time limit and markers of RELION's pipeline."""
+    from mpiapp.engine.job_status import abort_file, failure_marker, job_markers, mark_success
+    from mpiapp.engine.settings import check_supported
+    from mpiapp.parallel.runtime import session
+    from mpiapp.parallel.watch import watch
+
+    folder = "" if config.dry_run else config.pipeline_control
+    with job_markers(folder):
+        check_supported(config.validate())
+        hours = config.max_hours if config.max_hours > 0 else None
+        with session(n_sets=n_sets) as team, StopFlag(hours) as stop, failure_marker(folder):
+            with watch(team, stop, abort_file(folder)):
+                try:
+                    result = run(team, stop)
+                except Exception as fault:
+                    log.to_file(f" {type(fault).__name__}: {fault}")
+                    raise
+                finally:
+                    log.close()
+            if team.is_leader:
+                mark_success(folder)
+    return result

@@ -1,0 +1,272 @@
+"""Several classes at once against the float64 twins: which class, which direction, and the sums of each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from kernel_case import (
+    BOX,
+    PADDING,
+    R_MAX,
+    Case,
+    Traced,
+    make_case,
+    make_search,
+    optics_model,
+    phantom,
+    traced,
+)
+from kernel_twin import (
+    Scored,
+    add_particle,
+    coarse_states,
+    empty_sums,
+    fine_states,
+    local_log_prior,
+    log_offset,
+    prepare,
+    score_plane,
+)
+from numpy.typing import NDArray
+
+from mpiapp.backend.candidates import rows_near
+from mpiapp.model.averages import hermitian_sum_planes, transform_average
+from mpiapp.model.local_search import LocalNeighbourhoods
+from mpiapp.model.posterior import ImageSums, normalised
+from mpiapp.model.projection import transform_reference
+from mpiapp.model.reconstruct import hermitian_sum
+from mpiapp.model.rotations import euler_to_matrix
+from mpiapp.model.sampling import plane_grid
+from mpiapp.model.search import Free, Search
+
+F64 = NDArray[np.float64]
+SIGNAL = 1.2
+PLANE = {"grid": plane_grid(12.0), "planar": True}
+SEARCHES = {
+    "global": make_search(),
+    "one class each": make_search(keep_class=True),
+    "local": make_search(sigma_deg=8.0),
+    "averages": make_search(**PLANE),
+    "shifts only": make_search(free=Free.SHIFTS),
+    "class only": make_search(free=Free.CLASS, oversampling=0),
+    "averages, class only": make_search(**PLANE, free=Free.CLASS, oversampling=0),
+}
+
+
+def other_phantom() -> NDArray[np.float32]:
+    """The phantom without a part of it."""
+    volume = phantom().copy()
+    volume[: BOX // 2, :, BOX // 2 :] *= 0.2
+    return volume
+
+
+def class_case(search: Search) -> Case:
+    """Two classes of maps, or three of averages, with priors that differ; half the particles begin in each."""
+    case = make_case([optics_model()], per_group=4, signal=SIGNAL)
+    volumes = [phantom() * np.float32(SIGNAL), other_phantom() * np.float32(SIGNAL)]
+    centre = np.zeros((1, 2))
+    if search.planar:
+        images = [volumes[0].sum(0), volumes[0].sum(1), volumes[1].sum(2)]
+        transforms = [transform_average(image, R_MAX) for image in images]
+        centre = np.array([[1.0, -1.0], [0.0, 2.0], [-3.0, 0.0]])
+    else:
+        transforms = [transform_reference(v, R_MAX, PADDING) for v in volumes]
+    n = len(transforms)
+    # where orientations are not searched for a prior of directions is there all the same
+    n_dir = search.n_directions if search.free is Free.ALL else 5
+    prior = np.random.default_rng(7).uniform(0.5, 1.5, (n, n_dir))
+    model = replace(
+        case.model,
+        transforms=transforms,
+        data_vs_prior=np.repeat(case.model.data_vs_prior, n, 0),
+        direction_prior=prior / prior.sum(),
+        offset_centre_A=centre,
+    )
+    case.poses.class_number = 1.0 + np.arange(4) % n
+    return replace(case, model=model)
+
+
+@dataclass
+class Comparison:
+    """An expectation step and its twin."""
+
+    case: Case
+    search: Search
+    found: Traced
+    planes: list[list[Scored]]
+    weights: list[list[F64]]  # accepted weights of each plane
+    sums: list[ImageSums]  # a class each
+    shifts: list[F64]  # of each particle
+
+
+def fixed_states(case: Case, i: int, search: Search) -> tuple[list[Scored], F64]:
+    """Every class at the particle's own orientation, and the shifts that are tried."""
+    poses = case.poses
+    own = search.free is Free.CLASS
+    shifts = (poses.origin_A[i] - prepare(case, i).old_A)[None] if own else search.fine_shifts_A
+    direction = euler_to_matrix(poses.rot_deg[i : i + 1], poses.tilt_deg[i : i + 1], 0.0)
+    direction = np.eye(3)[None] if search.planar else direction
+    planes = []
+    for k in range(len(case.model.transforms)):
+        psi = (0, float(poses.psi_deg[i]))
+        plane = score_plane(case, i, search, search.r_max, psi, direction, shifts, k)
+        plane.value += np.log(case.model.direction_prior[k].sum())
+        if not own:
+            plane.value += np.repeat(log_offset(case, i, search, k), search.shift_children)
+        planes.append(plane)
+    return planes, shifts
+
+
+@pytest.fixture(scope="module", params=SEARCHES)
+def comparison(request: pytest.FixtureRequest) -> Comparison:
+    search = SEARCHES[request.param]
+    case = class_case(search)
+    found = traced(case, search)
+    planes, weights, all_shifts = [], [], []
+    sums = [empty_sums() for _ in case.model.transforms]
+    for i in range(len(case.data)):
+        if search.free is Free.ALL:
+            own, shifts = (
+                fine_states(case, i, search, found.states[i], found.priors[i]),
+                search.fine_shifts_A,
+            )
+        else:
+            own, shifts = fixed_states(case, i, search)
+        planes.append(own)
+        all_shifts.append(shifts)
+        weights.append(add_particle(case, i, search, own, sums, shifts))
+    return Comparison(case, search, found, planes, weights, sums, all_shifts)
+
+
+def class_weights(c: Comparison) -> F64:
+    """(n_particles, n_class) accepted weights."""
+    out = np.zeros((len(c.planes), len(c.sums)))
+    for i, planes in enumerate(c.planes):
+        for plane, w in zip(planes, c.weights[i], strict=True):
+            out[i, plane.of_class] += w.sum()
+    return out
+
+
+def coarse_values(c: Comparison, i: int) -> F64:
+    """Log weights of all coarse states of a particle: (n_class, n_dir, n_psi, n_trans)."""
+    prior = c.case.model.direction_prior
+    flat = np.log(np.maximum(prior, np.exp(-8) * prior.max(axis=1, keepdims=True)))
+    local = None if c.search.sigma_deg is None else local_log_prior(c.case, i, c.search)
+    own = [flat[k][:, None] if local is None else local for k in range(len(c.sums))]
+    value = np.stack([coarse_states(c.case, i, c.search, own[k], k) for k in range(len(c.sums))])
+    if c.search.keep_class:
+        value[np.arange(len(c.sums)) != c.case.poses.class_number[i] - 1] = -np.inf
+    return value
+
+
+def test_accepted_states(comparison: Comparison) -> None:
+    """Classes compete: the best states of all of them together are kept until their weight exceeds 0.999."""
+    c = comparison
+    if c.search.free is not Free.ALL:
+        pytest.skip("nothing is selected")
+    for i in range(len(c.case.data)):
+        value = coarse_values(c, i)
+        accepted = np.zeros((value.shape[0] * value.shape[1], *value.shape[2:]), bool)
+        accepted[tuple(c.found.states[i].T)] = True
+        order = value.ravel().argsort()[::-1]
+        weight = normalised(value).ravel()[order]
+        better = np.cumsum(weight) - weight
+        kept = accepted.ravel()[order]
+        assert kept[better < c.search.fraction - 2e-4].all()
+        assert not kept[better > c.search.fraction + 2e-4].any()
+
+
+def test_classes_and_their_weights(comparison: Comparison) -> None:
+    c = comparison
+    weight = class_weights(c)
+    found = c.found.sums.direction_weight.sum(axis=1)
+    np.testing.assert_allclose(found, weight.sum(axis=0), atol=0.02)
+    for i, planes in enumerate(c.planes):
+        best = max(planes, key=lambda p: p.value.max())
+        assert c.found.poses.class_number[i] == best.of_class + 1
+    if c.search.keep_class:
+        np.testing.assert_array_equal(c.found.poses.class_number, c.case.poses.class_number)
+
+
+def test_maps_of_the_classes(comparison: Comparison) -> None:
+    c = comparison
+    total = np.sqrt(sum(np.linalg.norm(s.data) ** 2 + np.linalg.norm(s.weight) ** 2 for s in c.sums))
+    for k, sums in enumerate(c.sums):
+        grid = c.found.sums.grid[k].copy()
+        expected = np.stack([sums.data.real, sums.data.imag, sums.weight], axis=-1)
+        if c.search.planar:
+            expected = expected[expected.shape[2] - 1]
+        (hermitian_sum_planes if c.search.planar else hermitian_sum)(grid)
+        (hermitian_sum_planes if c.search.planar else hermitian_sum)(expected)
+        assert np.linalg.norm(grid - expected) < 0.005 * total
+
+
+def test_noise_of_all_classes_together(comparison: Comparison) -> None:
+    c = comparison
+    cross, power = (
+        np.sum([getattr(s, name) for s in c.sums], axis=0) for name in ("cross", "reference_power")
+    )
+    reach = c.search.r_max + 1
+    sigma2 = c.case.model.sigma2[0, :reach]
+    for name, expected in (("cross", cross), ("power", power)):
+        found = (c.found.fine[name] * sigma2).sum(axis=0)
+        np.testing.assert_allclose(
+            found[1:], expected[1:reach], rtol=0.02, atol=2e-3 * np.abs(expected).max()
+        )
+
+
+def test_offsets_of_the_classes(comparison: Comparison) -> None:
+    c = comparison
+    expected = np.zeros((len(c.sums), 2))
+    for i, planes in enumerate(c.planes):
+        total = prepare(c.case, i).old_A + c.shifts[i]
+        for plane, w in zip(planes, c.weights[i], strict=True):
+            expected[plane.of_class] += w.sum(axis=0) @ total
+    np.testing.assert_allclose(c.found.sums.class_shift, expected, atol=0.15)
+
+
+def test_poses_that_are_not_searched_for_stay(comparison: Comparison) -> None:
+    c = comparison
+    before, after = c.case.poses, c.found.poses
+    if c.search.free is Free.ALL:
+        pytest.skip("all are searched for")
+    for name in ("rot_deg", "tilt_deg", "psi_deg"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    stayed = (after.origin_A == before.origin_A).all(axis=1)
+    assert (stayed if c.search.free is Free.CLASS else ~stayed).all()
+
+
+def test_scores_can_be_limited_while_sums_are_not() -> None:
+    """With --strict_highres_exp the likelihood ends at a radius; noise and map do not."""
+    search = make_search(r_score=7)
+    case = class_case(search)
+    found = traced(case, search)
+    model = replace(case.model, transforms=[t.copy() for t in case.model.transforms])
+    short = traced(replace(case, model=model), replace(search, r_max=7, r_score=None))
+    np.testing.assert_allclose(found.fine["log_best"], short.fine["log_best"], atol=2e-3)
+    np.testing.assert_array_equal(found.poses.class_number, short.poses.class_number)
+    assert (found.fine["power"][:, 8:10] > 0).all()
+
+
+def test_an_empty_class_is_never_chosen() -> None:
+    search = make_search()
+    case = class_case(search)
+    prior = case.model.direction_prior.copy()
+    prior[1] = 0
+    found = traced(replace(case, model=replace(case.model, direction_prior=prior / prior.sum())), search)
+    assert (found.poses.class_number == 1).all()
+    assert not found.sums.grid[1].any()
+
+
+def test_neighbourhoods_of_classes() -> None:
+    """Every class at each direction, or the particle's own class only; sorted by angle as before."""
+    psi = np.array([10, 20, 30, 5, 15], np.float32)
+    near = LocalNeighbourhoods(np.array([0, 3, 5]), np.arange(5, dtype=np.int32), -psi, psi)
+    both = rows_near(near, np.array([1]), 2, 100, None)
+    np.testing.assert_array_equal(both.offsets, [0, 4])
+    np.testing.assert_array_equal(both.direction, [3, 103, 4, 104])
+    np.testing.assert_array_equal(both.psi_center_deg, [5, 5, 15, 15])
+    own = rows_near(near, np.array([1, 0]), 2, 100, np.array([1, 0], np.int32))
+    np.testing.assert_array_equal(own.direction, [103, 104, 0, 1, 2])
