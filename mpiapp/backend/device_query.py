@@ -26,6 +26,13 @@ def load_cupy() -> Any:
     return cupy
 
 
+def load_nccl() -> Any:
+    """CuPy's NCCL module, or None where the library is missing."""
+    from cupy.cuda import nccl
+
+    return nccl if nccl.available else None
+
+
 def visible_devices(cupy: Any) -> tuple[Device, ...]:
     """Devices that this process sees, without opening any; none where there is no driver."""
     runtime = cupy.cuda.runtime
