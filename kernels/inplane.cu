@@ -1,5 +1,6 @@
 // Images turned in their plane, weighted and shifted: the image side of the score product (engine.md 2).
 // Twins: mpiapp.model.interpolation.sample_plane, mpiapp.model.ctf, mpiapp.model.scores.
+// instances: shift_rows<half>; shift_rows<float>; shift_rows<double>
 #include "optics.cuh"
 using namespace mpiapp;
 

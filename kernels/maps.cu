@@ -1,5 +1,6 @@
 // The maximization step's loops over the padded grid: point-group sums, shell sums, averages (refinement.md 2.5-2.7, 5.1).
 // Twins: mpiapp.model.symmetry (tests), numpy.bincount.
+// instances: bin_sums<float>; bin_sums<double>
 #include "common.cuh"
 using namespace mpiapp;
 

@@ -1,4 +1,6 @@
 // Central slices of a padded transform (refinement.md 2.3). Twin: mpiapp.model.projection.slice_volume.
+// instances: slice_directions<half>; slice_directions<float>; slice_directions<double>
+// instances: slice_power<half>; slice_power<float>; slice_power<double>
 #include "common.cuh"
 using namespace mpiapp;
 

@@ -3,6 +3,7 @@
 //
 // Entries are accepted states with their weights, those of one image together and in it those of one orientation
 // together. All threads of a block walk through the same entries, each thread for a pixel of its own.
+// instances: reference_sums<half>; reference_sums<float>; reference_sums<double>
 #include "optics.cuh"
 using namespace mpiapp;
 

@@ -19,6 +19,9 @@ from typing import Any
 from mpiapp.errors import DeviceError
 
 STANDARD = "-std=c++17"
+_TEMPLATE = re.compile(
+    r"template\s*<[^;{}]*?>\s*__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\("
+)
 _INSTANCES = re.compile(r"^//\s*instances:(.*)$", re.MULTILINE)
 # "score.cu(12): error: identifier "x" is undefined", as NVRTC and nvcc write it
 _COMPLAINT = re.compile(
@@ -77,6 +80,12 @@ def instances(text: str) -> tuple[str, ...]:
     """Template instances that a source asks for, as NVRTC's name expressions."""
     found = [item.strip() for line in _INSTANCES.findall(text) for item in line.split(";")]
     return tuple(item for item in found if item)
+
+
+def idle_templates(text: str) -> list[str]:
+    """Kernel templates without an instance: nothing of them would be compiled, and no error in them found."""
+    named = {item.partition("<")[0].strip() for item in instances(text)}
+    return [name for name in _TEMPLATE.findall(text) if name not in named]
 
 
 def toolkit_folders(major: int) -> list[Path]:

@@ -13,6 +13,7 @@ import pytest
 from mpiapp.backend.loader import (
     KernelLoader,
     explain,
+    idle_templates,
     instances,
     kernel_files,
     kernel_folder,
@@ -79,6 +80,18 @@ def test_a_header_changes_the_text_that_is_compiled(folder: Path) -> None:
 def test_instances_are_read_from_the_source() -> None:
     assert instances(SOURCE) == ("scale<float>", "scale<double, 4>")
     assert instances("extern ...") == ()
+
+
+def test_a_template_that_nothing_instantiates_is_named() -> None:
+    bounded = "template <typename T>\n__global__ void __launch_bounds__(kThreads)\n    turn(T *a) {}\n"
+    helper = "template <typename T> __device__ T half_of(T a) { return a / 2; }\n"
+    assert idle_templates(SOURCE + helper) == []
+    assert idle_templates(SOURCE + helper + bounded) == ["turn"]
+    assert idle_templates(SOURCE.replace("instances:", "")) == ["scale"]
+
+
+def test_every_template_of_the_kernels_is_compiled() -> None:
+    assert {name: idle for name in kernel_files() if (idle := idle_templates(read_source(name)))} == {}
 
 
 def test_a_module_is_compiled_once_for_each_device_and_set_of_options(folder: Path) -> None:
