@@ -187,8 +187,8 @@ class KernelLoader:
     def _compile(self, name: str, expressions: tuple[str, ...], options: tuple[str, ...]) -> Any:
         text = read_source(name, self._folder)
         wanted = tuple(dict.fromkeys((*instances(text), *expressions)))
-        major = self._cupy.cuda.nvrtc.getVersion()[0]
-        usual = compiler_options([self._folder, *toolkit_folders(major)], options)
+        version = self._compiler_version()
+        usual = compiler_options([self._folder, *toolkit_folders(version[0])], options)
         module = self._cupy.RawModule(
             code=text, options=usual, backend="nvrtc", name_expressions=wanted or None
         )
@@ -197,6 +197,15 @@ class KernelLoader:
         except self._cupy.cuda.compiler.CompileException as fault:
             raise DeviceError(
                 f"CUDA source does not compile: {explain(fault.get_message(), self._folder)} "
-                f"[NVRTC {'.'.join(map(str, self._cupy.cuda.nvrtc.getVersion()))}, {' '.join(usual)}]"
+                f"[NVRTC {'.'.join(map(str, version))}, {' '.join(usual)}]"
             ) from fault
         return module
+
+    def _compiler_version(self) -> tuple[int, ...]:
+        try:
+            return tuple(self._cupy.cuda.nvrtc.getVersion())
+        except RuntimeError as fault:
+            raise DeviceError(
+                f"CUDA's compiler library NVRTC does not load ({fault}): install CuPy with its CUDA libraries, "
+                'pip install "mpiapp[cuda13]" (or "mpiapp[cuda12]")'
+            ) from fault

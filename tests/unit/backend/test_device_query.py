@@ -6,7 +6,7 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
-from mpiapp.backend.device_query import visible_devices
+from mpiapp.backend.device_query import describe, visible_devices
 from mpiapp.parallel.devices import Device
 
 
@@ -24,9 +24,12 @@ def fake_cupy(properties: list[dict[str, Any]] | None) -> Any:
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=count,
         getDeviceProperties=lambda index: (properties or [])[index],
+        runtimeGetVersion=lambda: 13000,
+        driverGetVersion=lambda: 12090 if properties else 0,
         deviceGetPCIBusId=lambda index: f"0000:{index:02x}:00.0",
     )
-    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
+    nvrtc = SimpleNamespace(getVersion=lambda: (13, 0))
+    return SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime, nvrtc=nvrtc))
 
 
 def test_uuids_read_as_in_nvidia_smi() -> None:
@@ -47,3 +50,23 @@ def test_uuids_read_as_in_nvidia_smi() -> None:
 
 def test_a_machine_without_driver_has_no_devices() -> None:
     assert visible_devices(fake_cupy(None)) == ()
+
+
+def test_the_page_shows_versions_and_devices() -> None:
+    card = {
+        "name": b"NVIDIA L4",
+        "uuid": bytes(range(16)),
+        "totalGlobalMem": 24 * 10**9,
+        "major": 8,
+        "minor": 9,
+    }
+    nccl = SimpleNamespace(get_version=lambda: 22703)
+    assert describe(fake_cupy([card]), nccl) == [
+        ("CuPy", "14.2.0 (CUDA runtime 13.0, NVRTC 13.0, driver 12.9)"),
+        ("NCCL", "2.27.3"),
+        ("device 0", "NVIDIA L4, GPU-00010203-0405-0607-0809-0a0b0c0d0e0f, 24.0 GB, sm_89"),
+    ]
+    bare = dict(describe(fake_cupy(None), None))
+    assert bare["CuPy"].endswith("driver none)")
+    assert bare["NCCL"].startswith("not found")
+    assert bare["device"] == "none visible to this process"

@@ -120,6 +120,16 @@ def test_a_compile_error_shows_file_line_source_and_reason(folder: Path) -> None
     assert "NVRTC 13.0" in text
 
 
+def test_a_missing_compiler_is_named(folder: Path) -> None:
+    def missing() -> tuple[int, int]:
+        raise RuntimeError("no libnvrtc.so.13")
+
+    cupy = FakeCupy()
+    cupy.cuda.nvrtc.getVersion = missing
+    with pytest.raises(DeviceError, match=r"NVRTC does not load \(no libnvrtc"):
+        KernelLoader(cupy, folder).module("scale.cu")
+
+
 def test_a_missing_source_is_named(folder: Path) -> None:
     with pytest.raises(DeviceError, match=r"none\.cu: No such file"):
         KernelLoader(FakeCupy(), folder).module("none.cu")
