@@ -104,26 +104,35 @@ def grid_voxels(r_max: int, padding: float) -> int:
 def step_items(load: Load) -> tuple[Item, ...]:
     """Arrays of an expectation step, those of the device first, then those of an image of a batch."""
     voxels = grid_voxels(load.r_max, load.padding)
-    coarse, fine = (2 * row_length(r) * load.number_bytes for r in (load.r_coarse, load.r_max))
-    orientations = load.n_dir * load.n_psi
+    short, long = row_length(load.r_coarse), row_length(load.r_max)
+    coarse, fine = 2 * short * load.number_bytes, 2 * long * load.number_bytes
+    rows = load.n_dir * load.classes
+    held = min(load.n_dir, FINE_DIRECTIONS) * load.children
     fixed = [
         Item("reference, padded transform", load.classes * voxels * COMPLEX),
         Item("accumulators", load.classes * voxels * SUM),
         Item("phases of the shifts", load.n_shifts * n_pixels(load.r_max) * COMPLEX),
     ]
-    rows = load.n_dir * load.classes
-    held = min(load.n_dir, FINE_DIRECTIONS) * load.children
+    # raw, masked and unmasked image, the masked one in a box of twice the size, and the transform of that
+    preparing = 3 * load.box**2 * REAL + 4 * load.box**2 * REAL + 2 * load.box * (load.box + 1) * COMPLEX
     images = [
-        Item("image and its padded transform", load.box**2 * REAL + 2 * load.box * (load.box + 1) * COMPLEX),
+        Item("image while it is prepared", preparing),
         Item("prepared plane", _product(plane_shape(load.r_max)) * COMPLEX),
         Item("unmasked transform", n_pixels(load.r_max) * COMPLEX),
-        Item("turned and shifted rows", load.n_psi * load.n_shifts * coarse),
-        Item("coarse scores", load.classes * orientations * load.n_shifts * REAL),
+        Item("coarse scores", rows * load.n_psi * load.n_shifts * REAL),
     ]
+    slices = Item("coarse slices", rows * (coarse + short * REAL))
     if load.local:
-        images += [Item("coarse slices", rows * coarse), Item("fine slices", held * fine)]
+        turned = load.n_psi * (short + 2 * long) * (COMPLEX + REAL)
+        images += [Item("turned rows", turned), slices, Item("fine slices", held * fine)]
     else:
-        fixed.append(Item("coarse slices", rows * coarse))
+        # scores at psi + 180 degrees come from the rows at psi
+        half = -(-load.n_psi // 2)
+        images += [
+            Item("turned rows", half * short * (COMPLEX + REAL)),
+            Item("turned and shifted rows", half * load.n_shifts * coarse),
+        ]
+        fixed.append(slices)
         if load.table:
             fixed.append(Item("fine slices", rows * load.children * fine))
         else:

@@ -56,10 +56,12 @@ def test_tables_and_scores_by_hand() -> None:
     assert n_pixels(12) == n
     row = -(-n // 8) * 8
     assert row_length(12) == row
-    assert found["coarse slices"] == 192 * row * 2 * 2
+    assert found["coarse slices"] == 192 * row * (
+        2 * 2 + 4
+    )  # real, imaginary part, |P|^2 in single precision
     assert found["fine slices"] == 192 * 4 * row_length(20) * 2 * 2
     assert found["coarse scores"] == 192 * 24 * 29 * 4
-    assert found["turned and shifted rows"] == 24 * 29 * row * 2 * 2
+    assert found["turned and shifted rows"] == 12 * 29 * row * 2 * 2  # half a turn by symmetry
     single = sizes(replace(GLOBAL, number_bytes=4))
     assert single["fine slices"] == 2 * found["fine slices"]
     assert single["coarse scores"] == found["coarse scores"]
