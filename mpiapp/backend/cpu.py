@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +23,20 @@ from mpiapp.backend.arguments import (
     make_turns,
 )
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.batches import batches_of, neighbourhoods, rows_of
 from mpiapp.backend.prepare import PreparedBatch, prepare_batch
 from mpiapp.backend.results import batch_results
-from mpiapp.kernels.arguments import Pixels, Scratch, scratch
+from mpiapp.kernels.arguments import MapSide, Pixels, Scratch, scratch
 from mpiapp.kernels.coarse import global_search, local_search
-from mpiapp.kernels.fine import Family, Grid, MapSide, fine_pass
+from mpiapp.kernels.fine import Family, Grid, fine_pass
 from mpiapp.kernels.slicing import CHUNK, slice_directions
 from mpiapp.kernels.symmetrise import symmetrise_planes
-from mpiapp.model.local_search import LocalNeighbourhoods, local_neighbourhoods
+from mpiapp.model.local_search import LocalNeighbourhoods
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.rotations import euler_to_matrix
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
+from mpiapp.parallel.base import Team
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -75,7 +77,7 @@ class CpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         with threadpool_limits(1):
             task = _Task(self, setup, model, search, len(data))
-            near = _neighbourhoods(setup, search, poses)
+            near = neighbourhoods(setup, search, poses)
             out = Poses.zeros(len(data))
             bad = np.zeros(len(data), bool)
 
@@ -90,7 +92,9 @@ class CpuBackend:
                     task.lanes.put(lane)
                 task.stopped = step(rows.size) or task.stopped
 
-            for done in [self.pool.submit(run, rows) for rows in _batches(setup, data, task.order(near))]:
+            for done in [
+                self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), BATCH)
+            ]:
                 done.result()
             return task.total(), out, bad
 
@@ -119,6 +123,15 @@ class CpuBackend:
             job.result()
         return out
 
+    def to_device(self, array: NDArray[Any]) -> NDArray[Any]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return array
+
+    def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        reduced = team.reduce_set(s, [] if grid is None else [grid])
+        return reduced[0] if reduced and team.is_root(s) else None
+
     def symmetrise(self, sums: NDArray[np.float64], group: PointGroup, padding: float) -> NDArray[np.float64]:
         """See :class:`mpiapp.backend.base.Backend`."""
         out = sums.copy()
@@ -133,37 +146,6 @@ class CpuBackend:
             for job in jobs:
                 job.result()
         return out
-
-
-def _batches(
-    setup: ImagingSetup, data: ParticleData, order: NDArray[np.int64]
-) -> Iterator[NDArray[np.int64]]:
-    """Rows of the batches: particles of one box size together, in the given order."""
-    shape = [(o.box, round(o.pixel_size_A, 6)) for o in setup.optics]
-    kinds = sorted(set(shape))
-    kind = np.array([kinds.index(s) for s in shape])[data.optics]
-    for k in range(len(kinds)):
-        rows = order[kind[order] == k]
-        for start in range(0, rows.size, BATCH):
-            yield rows[start : start + BATCH]
-
-
-def _neighbourhoods(setup: ImagingSetup, search: Search, poses: Poses) -> LocalNeighbourhoods | None:
-    if search.sigma_deg is None:
-        return None
-    prior = euler_to_matrix(poses.rot_deg, poses.tilt_deg, poses.psi_deg)
-    # near a symmetry axis the nearest mate alone can miss the right in-plane angle
-    return local_neighbourhoods(prior, search.grid, setup.group, search.sigma_deg, every_mate=True)
-
-
-def _rows_of(near: LocalNeighbourhoods, rows: NDArray[np.int64]) -> LocalNeighbourhoods:
-    """Neighbourhoods of some particles."""
-    count = np.diff(near.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    index = np.repeat(near.offsets[rows] - offsets[:-1], count) + np.arange(offsets[-1])
-    return LocalNeighbourhoods(
-        offsets, near.direction[index], near.log_prior[index], near.psi_center_deg[index]
-    )
 
 
 def _set_aside(
@@ -356,7 +338,7 @@ class _Task:
             )
         else:
             assert s.sigma_deg is not None
-            part = _rows_of(near, rows)
+            part = rows_of(near, rows)
             table, row_of = self._coarse_slices(part.direction)
             cutoff = max(3 * s.sigma_deg, 0.501 * s.grid.psi_step_deg)
             found = local_search(

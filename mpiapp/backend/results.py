@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.prepare import PreparedBatch
-from mpiapp.kernels.fine import Posterior
+from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.noise import sums_to_model, to_model_shell
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.pixels import shell_pixels

@@ -376,17 +376,27 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
     return result
 
 
+def _backend(team: Team, config: RefineConfig, threads: int) -> Backend:
+    """The backend of this rank; only what it needs is loaded."""
+    if config.gpu is None:
+        from mpiapp.backend.cpu import CpuBackend
+
+        return CpuBackend(threads)
+    from mpiapp.backend.gpu_start import start_gpu
+
+    return start_gpu(team, config.gpu, config.precision, threads)
+
+
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
-
-    from mpiapp.backend.cpu import CpuBackend
 
     try:
         start = begin(team, config)
         if start is None:
             return None
         with threadpool_limits(start.threads):
-            return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()
+            backend = _backend(team, start.config, start.threads)
+            return Refinement(team, backend, start.config, start, stop).run()
     except Exception as fault:
         log.to_file(f" {type(fault).__name__}: {fault}")
         raise

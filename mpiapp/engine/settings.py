@@ -17,15 +17,10 @@ def check_supported(config: RefineConfig) -> None:
     ConfigError
         Names the option and the remedy.
     """
-    if config.gpu is not None:
-        raise ConfigError(
-            f"--gpu {config.gpu}".rstrip() + ": this version computes on processors only; leave --gpu out "
-            "(--j sets the threads of a process, mpirun -n the number of processes)"
-        )
-    if config.precision not in ("auto", "single"):
+    if config.gpu is None and config.precision not in ("auto", "single"):
         raise ConfigError(
             f"--precision {config.precision}: processors compute in single precision (sums in double); leave "
-            "it out, or give --precision single"
+            "it out, or give --precision single, or compute on a device with --gpu"
         )
     for flag in ("ctf_intact_first_peak", "ctf_phase_flipped", "only_flip_phases"):
         if getattr(config, flag):
