@@ -69,7 +69,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
         total = 1.0
         if not rule.correlate:
             threshold, total = significance_threshold(
-                children.values, children.count, children.best, rule.fraction, 0
+                children.values, children.n_values, children.best, rule.fraction, 0
             )
         posterior.log_best[i] = children.best
         posterior.log_sum[i] = np.log(total)
@@ -177,18 +177,18 @@ def _sums_of_image(  # type: ignore[no-untyped-def]
     shift_place[:] = -1
     shift_rows = np.empty((8, 2, n_still), np.float32)
     n_shifted = 0
-    entries = np.empty((children.count, 5), np.int32)  # slice, in-plane angle, shifted row, class, place
-    chosen = np.empty((children.count, 2), np.int32)
-    of_class = np.empty(children.count, np.int32)
-    weight = np.empty(children.count, np.float32)
+    entries = np.empty((children.n_values, 5), np.int32)  # slice, in-plane angle, shifted row, class, place
+    chosen = np.empty((children.n_values, 2), np.int32)
+    of_class = np.empty(children.n_values, np.int32)
+    weight = np.empty(children.n_values, np.float32)
     n_entry = 0
     seen_best = False
     k = 0
-    while k < children.count:
+    while k < children.n_values:
         b = children.where[k, 0]
         end = k
         any_accepted = False
-        while end < children.count and children.where[end, 0] == b:
+        while end < children.n_values and children.where[end, 0] == b:
             any_accepted = any_accepted or children.values[end] >= threshold
             end += 1
         if any_accepted:

@@ -39,7 +39,7 @@ class Children(NamedTuple):
     own: I32  # (n, 3) its states, grouped by in-plane angle
     values: F32  # (m,) log weights
     where: I32  # (m, 4) number of the fine in-plane angle, state, child direction, child shift
-    count: int  # m; the arrays may be longer
+    n_values: int  # m; the arrays may be longer
     best: np.float32
     bases: F32  # (n_angles, 2, n_pix) weighted image at each fine in-plane angle
     powers: F32  # (n_angles, n_pix)

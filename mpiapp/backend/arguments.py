@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.prepare import map_pixels
 from mpiapp.kernels.arguments import MapSide, Optics, Phases, Pixels, Shifts, Turns
-from mpiapp.kernels.fine_sums import fill_still_phases
-from mpiapp.kernels.rows import fill_phases
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.noise import shell_ratio
 from mpiapp.model.pixels import pixel_list, round_half_away
@@ -82,6 +80,8 @@ def make_phases(
     parents_A : (n_trans, 2);  offsets_A : (n_children, 2), added to every parent.
     """
     n_geometry = int(optics.geometry.max()) + 1
+    from mpiapp.kernels.rows import fill_phases
+
     per_shift = 8 * n_geometry * turns.cosine.size * pixels.qx.size
     if per_shift * (len(parents_A) + len(offsets_A)) > limit:
         return Phases(np.zeros((1, 1, 1, 2, 0), np.float32), np.zeros((1, 1, 1, 2, 0), np.float32))
@@ -118,9 +118,19 @@ def _gamma_even(setup: ImagingSetup, pixels: Pixels, psi_deg: NDArray[np.float64
 
 
 def make_map_side(
-    setup: ImagingSetup, model: HalfModel, search: Search, box: int, pixel_size_A: float
+    setup: ImagingSetup,
+    model: HalfModel,
+    search: Search,
+    box: int,
+    pixel_size_A: float,
+    phases: bool = True,
 ) -> MapSide:
-    """Pixels, weights and phases of back-projection for images of one box and pixel size; rows are set per batch."""
+    """Pixels, weights and phases of back-projection for images of one box and pixel size; rows are set per batch.
+
+    Parameters
+    ----------
+    phases : whether to compute the phases of the shifts, which take numba's kernels.
+    """
     pixels = map_pixels(setup, box, pixel_size_A, search.r_max)
     x, y = pixels.kx.astype(float), pixels.ky.astype(float)
     unit = 1.0 / (box * pixel_size_A)
@@ -142,8 +152,10 @@ def make_map_side(
     f = np.asarray(frequency, np.float32)
     has_even = any(any(g.even_zernike) for g in setup.optics)
     x32, y32 = x.astype(np.float32), y.astype(np.float32)
-    offsets = search.fine_shifts_A[: search.shift_children] - search.coarse_shifts_A[0]
-    phases = [still_phases(x32, y32, shifts * unit) for shifts in (search.coarse_shifts_A, offsets)]
+    tables = [np.zeros((0, 2, 0), np.float32)] * 2
+    if phases:
+        offsets = search.fine_shifts_A[: search.shift_children] - search.coarse_shifts_A[0]
+        tables = [still_phases(x32, y32, shifts * unit) for shifts in (search.coarse_shifts_A, offsets)]
     return MapSide(
         np.zeros((0, 2, x.size), np.float32),
         np.ascontiguousarray(np.asarray(place, np.float32)[:, 0]),
@@ -153,12 +165,14 @@ def make_map_side(
         np.asarray(even, np.float32) if has_even else np.zeros((1, 0), np.float32),
         np.asarray(weight, np.float32),
         np.asarray(back, np.float32),
-        *phases,
+        *tables,
     )
 
 
 def still_phases(kx: F32, ky: F32, cycles: NDArray[np.float64]) -> F32:
     """Phases of shifts (n, 2), in cycles per pixel, at the pixels of an image: (n, 2, n_pix)."""
+    from mpiapp.kernels.fine_sums import fill_still_phases
+
     out = np.empty((len(cycles), 2, kx.size), np.float32)
     fill_still_phases(kx, ky, cycles.astype(np.float32), out)
     return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
+from mpiapp.parallel.base import Team
 
 F64 = NDArray[np.float64]
 ReadImages = Callable[[NDArray[np.int32], NDArray[np.int64]], NDArray[np.float32]]
@@ -90,3 +91,14 @@ class Backend(Protocol):
 
     def symmetrise(self, sums: F64, group: PointGroup, padding: float) -> F64:
         """Sum a grid over the operators of a point group (refinement.md 2.6)."""
+
+    def to_device(self, array: NDArray[Any]) -> Any:
+        """A host array as this backend computes with it; ``model.arrays`` has the functions for it."""
+
+    def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """Sum of the accumulators of all workers of a set, at its root; None elsewhere.
+
+        Parameters
+        ----------
+        grid : of this rank; None where it has no particles of the set.
+        """

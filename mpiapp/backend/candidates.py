@@ -5,42 +5,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.backend.base import ImagingSetup
+from mpiapp.backend.batches import rows_of
 from mpiapp.kernels.arguments import Candidates
-from mpiapp.model.local_search import LocalNeighbourhoods, local_neighbourhoods
-from mpiapp.model.particles import Poses
-from mpiapp.model.rotations import euler_to_matrix
-from mpiapp.model.search import Search
+from mpiapp.model.local_search import LocalNeighbourhoods
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-
-
-def neighbourhoods(setup: ImagingSetup, search: Search, poses: Poses) -> LocalNeighbourhoods | None:
-    """Directions near the particles' own, for a local search."""
-    if search.sigma_deg is None:
-        return None
-    prior = euler_to_matrix(poses.rot_deg, poses.tilt_deg, poses.psi_deg)
-    # near a symmetry axis the nearest mate alone can miss the right in-plane angle
-    return local_neighbourhoods(prior, search.grid, setup.group, search.sigma_deg, every_mate=True)
 
 
 def rows_near(
     near: LocalNeighbourhoods, particles: I64, n_class: int, n_dir: int, only: I32 | None
 ) -> LocalNeighbourhoods:
     """Neighbourhoods of some particles as rows of all classes, or of the only class of each particle."""
-    count = np.diff(near.offsets)[particles]
-    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    index = np.repeat(near.offsets[particles] - offsets[:-1], count) + np.arange(offsets[-1])
-    row = near.direction[index]
+    part = rows_of(near, particles)
+    offsets, row, log_prior, psi = part.offsets, part.direction, part.log_prior, part.psi_center_deg
     if only is not None:
-        row = row + np.repeat(only, count).astype(np.int32) * np.int32(n_dir)
+        row = row + np.repeat(only, np.diff(offsets)).astype(np.int32) * np.int32(n_dir)
     elif n_class > 1:
         # classes of one direction together: entries stay sorted by in-plane angle
         row = (row[:, None] + np.arange(n_class, dtype=np.int32) * np.int32(n_dir)).ravel()
-        index = np.repeat(index, n_class)
-        offsets = offsets * n_class
-    return LocalNeighbourhoods(offsets, row, near.log_prior[index], near.psi_center_deg[index])
+        offsets, log_prior, psi = offsets * n_class, np.repeat(log_prior, n_class), np.repeat(psi, n_class)
+    return LocalNeighbourhoods(offsets, row, log_prior, psi)
 
 
 def row_range(n: int, n_rows: int, n_dir: int, only: I32 | None) -> I32:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
-from mpiapp.backend.candidates import neighbourhoods
+from mpiapp.backend.batches import batches_of, neighbourhoods
 from mpiapp.backend.task import Task
 from mpiapp.kernels.slicing import slice_directions
 from mpiapp.kernels.symmetrise import symmetrise_planes
@@ -19,6 +20,7 @@ from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
+from mpiapp.parallel.base import Team
 
 F32 = NDArray[np.float32]
 BATCH = 32
@@ -61,7 +63,9 @@ class CpuBackend:
                     task.lanes.put(lane)
                 task.stopped = step(rows.size) or task.stopped
 
-            for done in [self.pool.submit(run, rows) for rows in _batches(setup, data, task.order(near))]:
+            for done in [
+                self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), BATCH)
+            ]:
                 done.result()
             return task.total(), out, bad
 
@@ -80,6 +84,15 @@ class CpuBackend:
             job.result()
         return out
 
+    def to_device(self, array: NDArray[Any]) -> NDArray[Any]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return array
+
+    def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        reduced = team.reduce_set(s, [] if grid is None else [grid])
+        return reduced[0] if reduced and team.is_root(s) else None
+
     def symmetrise(self, sums: NDArray[np.float64], group: PointGroup, padding: float) -> NDArray[np.float64]:
         """See :class:`mpiapp.backend.base.Backend`."""
         out = sums.copy()
@@ -94,16 +107,3 @@ class CpuBackend:
             for job in jobs:
                 job.result()
         return out
-
-
-def _batches(
-    setup: ImagingSetup, data: ParticleData, order: NDArray[np.int64]
-) -> Iterator[NDArray[np.int64]]:
-    """Rows of the batches: particles of one box size together, in the given order."""
-    shape = [(o.box, round(o.pixel_size_A, 6)) for o in setup.optics]
-    kinds = sorted(set(shape))
-    kind = np.array([kinds.index(s) for s in shape])[data.optics]
-    for k in range(len(kinds)):
-        rows = order[kind[order] == k]
-        for start in range(0, rows.size, BATCH):
-            yield rows[start : start + BATCH]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import shutil
@@ -12,7 +13,10 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from mpiapp import __version__
+from mpiapp.backend.device_query import INSTALL, load_cupy, visible_devices
 from mpiapp.cli.console import is_leader
+from mpiapp.errors import DeviceError, ParallelError
+from mpiapp.parallel.devices import Facts, bind, table
 from mpiapp.parallel.launcher import Launch, find_launch
 
 PACKAGES = ("numpy", "scipy", "numba", "healpix", "h5py", "mrcfile", "starfile", "pandas", "mpi4py", "mpich")
@@ -28,19 +32,36 @@ def run(argv: Sequence[str]) -> int:
         prog="mpiapp info",
         description="Versions, MPI, launcher, cores and devices. Under mpirun it shows where the ranks are.",
     )
-    parser.parse_args(list(argv))
+    parser.add_argument(
+        "--self_test", action="store_true", help="run every kernel on the first device and check its result"
+    )
+    options = parser.parse_args(list(argv))
+    launch = find_launch(os.environ)
     sections = {
         "Versions": _versions(),
         "Machine": _machine(),
-        "MPI": _mpi(find_launch(os.environ)),
-        "Devices": _devices(),
+        "MPI": _mpi(launch),
+        "Devices": [*_devices(), *_placement(launch)],
     }
-    if is_leader():
-        for heading, lines in sections.items():
-            print(f"{heading}:")
-            for name, value in lines:
-                print(f"  {name:<24}{value}")
-    return 0
+    if not is_leader():
+        return 0
+    for heading, lines in sections.items():
+        print(f"{heading}:")
+        for name, value in lines:
+            _print(name, value)
+    return _self_test() if options.self_test else 0
+
+
+def _print(name: str, value: str) -> None:
+    print(f"  {name:<24}{value}", flush=True)
+
+
+def _self_test() -> int:
+    """Test the kernels; the exit code."""
+    from mpiapp.backend.gpu_selftest import self_test
+
+    print("Self-test:")
+    return 0 if self_test(_print) else DeviceError.exit_code
 
 
 def _versions() -> Lines:
@@ -113,12 +134,40 @@ def _family(text: str) -> str:
 
 
 def _devices() -> Lines:
+    """Driver and devices as the system sees them, then what CuPy and so a run would find."""
     lines = [(name, _version(name)) for name in GPU_PACKAGES if _version(name) != "not installed"]
     if not shutil.which("nvidia-smi"):
-        return [*lines, ("GPU", "no NVIDIA driver found")]
-    fields = "index,name,memory.total,driver_version"
-    found = _from_child(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], "GPU")
-    return [*lines, *found]
+        lines.append(("GPU", "no NVIDIA driver found"))
+    else:
+        fields = "index,name,uuid,memory.total,driver_version"
+        lines += _from_child(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], "GPU")
+    if importlib.util.find_spec("cupy") is None:
+        return [*lines, ("CuPy", f"not installed; --gpu needs it: {INSTALL}")]
+    return [*lines, *_from_child([sys.executable, "-m", "mpiapp.backend.device_query"], "CuPy")]
+
+
+def _placement(launch: Launch | None) -> Lines:
+    """Which device each rank of this launch would get by --gpu without a value (all ranks)."""
+    if launch is None or launch.size == 1 or _version("mpi4py") == "not installed":
+        return []
+    from mpiapp.parallel.runtime import start
+
+    try:
+        team = start()
+    except ParallelError:
+        return []  # the section on MPI says it
+    try:
+        seen = visible_devices(load_cupy())
+    except DeviceError:
+        seen = ()
+    facts = team.allgather(Facts(team.rank, team.host, team.local_worker, not team.is_leader, seen))
+    if not any(fact.devices for fact in facts):
+        return []
+    try:
+        placement = bind("", facts)
+    except DeviceError as fault:
+        return [("--gpu", str(fault))]
+    return [("--gpu", line.strip()) for line in (*table(placement.bindings), *placement.warnings)]
 
 
 def _from_child(command: list[str], name: str) -> Lines:

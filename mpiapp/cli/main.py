@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "simulate": ("mpiapp.cli.simulate", "particles with known poses from a map or an atomic model"),
     },
     "This machine": {
+        "plan": ("mpiapp.cli.plan", "memory that a refinement needs on GPUs, by stage and card size"),
         "info": ("mpiapp.cli.info", "versions, MPI, launcher, cores and devices (for bug reports)"),
     },
 }

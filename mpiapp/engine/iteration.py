@@ -22,6 +22,7 @@ from mpiapp.engine.maximization import (
 )
 from mpiapp.engine.schedule import Policy, coarse_radius, score_radius
 from mpiapp.engine.state import HalfState, Schedule
+from mpiapp.model.arrays import to_host
 from mpiapp.model.averages import transform_average
 from mpiapp.model.fsc import fsc_of_half_grids, solvent_corrected_fsc
 from mpiapp.model.particles import ParticleData, Poses
@@ -148,6 +149,7 @@ class Iteration:
         setup = self.setup
         if search.planar:
             return transform_average(reference, search.r_max)
+        reference = self.backend.to_device(reference)
         transform = transform_reference(reference, search.r_max, setup.padding, workers=self.options.workers)
         return translate(transform, drift.shift_A / setup.pixel_size_A, setup.box, setup.padding)
 
@@ -160,10 +162,12 @@ class Iteration:
         small: list[list[F64]] = []
         for h in HALVES:
             mine = sums[h].arrays() if h in sums else []
-            reduced = team.reduce_set(h, mine)
+            whole = self.backend.reduce_grid(team, h, mine[0] if mine else None)
+            reduced = team.reduce_set(h, mine[1:])
             root = team.is_root(h)
-            grids[h] = reduced[0][0] if root and reduced else None
-            rest = [team.to_leader(h, reduced[k] if root and reduced else None) for k in range(1, N_SUMS)]
+            # classes of a refinement: one
+            grids[h] = None if whole is None else whole[0]
+            rest = [team.to_leader(h, reduced[k] if root and reduced else None) for k in range(N_SUMS - 1)]
             small.append([a for a in rest if a is not None])
         for h in HALVES:
             grid = grids[h]
@@ -182,9 +186,9 @@ class Iteration:
     def _unfiltered(self, grids: list[F64 | None]) -> list[F32]:
         """Half maps without a prior, on the leader; made before any joining, so independent at all shells."""
         out = []
-        volumes = [None if g is None else self._map(g, None) for g in grids]
         for h in HALVES:
-            volume = self.team.to_leader(h, volumes[h])
+            grid = grids[h]
+            volume = self.team.to_leader(h, None if grid is None else to_host(self._map(grid, None)))
             if volume is not None:
                 out.append(volume)
         return out
@@ -201,7 +205,8 @@ class Iteration:
         parts = []
         for h in HALVES:
             grid = grids[h]
-            parts.append(self.team.to_leader(h, None if grid is None else low_resolution_part(grid, radius)))
+            part = None if grid is None else to_host(low_resolution_part(grid, radius))
+            parts.append(self.team.to_leader(h, part))
         mean = None
         if self.team.is_leader:
             assert parts[0] is not None
@@ -211,7 +216,7 @@ class Iteration:
             values = self.team.to_root(h, mean)
             grid = grids[h]
             if grid is not None and values is not None:
-                set_low_resolution_part(grid, radius, values)
+                set_low_resolution_part(grid, radius, self.backend.to_device(values))
 
     def _fsc(self, grids: list[F64 | None], s: Schedule, seed: int) -> F64:
         """Gold-standard FSC on all ranks: unmasked, or corrected for the solvent mask (refinement.md 2.7, 5.5)."""
@@ -224,6 +229,8 @@ class Iteration:
                 local.append(self._map(g, None))
             else:
                 local.append(downsampled_average(g, r_max, self.setup.padding))
+        if self.team.size > 1 or self.options.solvent_correct_fsc:
+            local = [to_host(array) for array in local]
         both = [self.team.to_leader(h, local[h]) for h in HALVES]
         fsc = None
         if both[0] is not None and both[1] is not None:
@@ -252,6 +259,7 @@ class Iteration:
                 spectra = spectra_from_fsc(grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge)
                 local[h] = spectra
                 volume = self._map(grid, spectra)
+                volume = to_host(volume)
                 new[h] = (volume * self.solvent if self.options.flatten else volume)[None]
         out = []
         for h in HALVES:
@@ -266,17 +274,19 @@ class Iteration:
 
     def _join_all(self, grids: list[F64 | None], fsc: F64) -> tuple[F32 | None, list[Spectra]]:
         """The final map from both halves' sums, on the leader (refinement.md 6.4)."""
-        other = self.team.to_root(0, self.team.to_leader(1, grids[1]))
+        other = grids[1]
+        if self.team.size > 1:
+            other = self.team.to_root(0, self.team.to_leader(1, to_host(other)))
         volume: F32 | None = None
         spectra = None
         grid = grids[0]
         if grid is not None and other is not None:
-            total = grid + other
+            total = grid + self.backend.to_device(other)
             spectra = spectra_from_fsc(
                 total, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge, joined=True
             )
             volume = self._map(total, spectra)
-        volume = self.team.to_leader(0, volume)
+        volume = self.team.to_leader(0, to_host(volume))
         rows = self.team.to_leader(0, _pack(spectra))
         return volume, [] if rows is None else [Spectra(*rows)] * 2
 

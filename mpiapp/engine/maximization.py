@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.engine.state import HalfState
+from mpiapp.model.arrays import module_of
 from mpiapp.model.noise import fill_gaps
 from mpiapp.model.pixels import round_half_away
 from mpiapp.model.projection import squared_radius
@@ -41,7 +42,7 @@ def set_low_resolution_part(grid: F64, radius: int, values: F64) -> None:
 
 
 def _ball(grid: F64, radius: int) -> NDArray[np.bool_]:
-    return squared_radius(grid.shape[2] - 1) <= radius * radius
+    return squared_radius(grid.shape[2] - 1, module_of(grid).xp) <= radius * radius
 
 
 def regularised_map(

@@ -214,14 +214,24 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
     return launch(chosen, 2, lambda team, stop: _run(team, chosen, stop))
 
 
+def _backend(team: Team, config: RefineConfig, threads: int) -> Backend:
+    """The backend of this rank; only what it needs is loaded."""
+    if config.gpu is None:
+        from mpiapp.backend.cpu import CpuBackend
+
+        return CpuBackend(threads)
+    from mpiapp.backend.gpu_start import start_gpu
+
+    return start_gpu(team, config.gpu, config.precision, threads)
+
+
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
-
-    from mpiapp.backend.cpu import CpuBackend
 
     start = begin(team, config, RefinementStart())
     if start is None:
         return None
     assert isinstance(start.config, RefineConfig)
     with threadpool_limits(start.threads):
-        return Refinement(team, CpuBackend(start.threads), start.config, start, stop).run()
+        backend = _backend(team, start.config, start.threads)
+        return Refinement(team, backend, start.config, start, stop).run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.config.common import CommonConfig
@@ -21,15 +23,20 @@ def check_supported(config: CommonConfig) -> None:
     ConfigError
         Names the option and the remedy.
     """
-    if config.gpu is not None:
-        raise ConfigError(
-            f"--gpu {config.gpu}".rstrip() + ": this version computes on processors only; leave --gpu out "
-            "(--j sets the threads of a process, mpirun -n the number of processes)"
-        )
-    if config.precision not in ("auto", "single"):
+    if config.gpu is None and config.precision not in ("auto", "single"):
         raise ConfigError(
             f"--precision {config.precision}: processors compute in single precision (sums in double); leave "
-            "it out, or give --precision single"
+            "it out, or give --precision single, or compute on a device with --gpu"
+        )
+    if config.gpu is not None and not isinstance(config, RefineConfig):
+        raise ConfigError(
+            f"--gpu {config.gpu}".rstrip() + ": classification computes on processors in this version; leave "
+            "--gpu out (--j sets the threads of a process, mpirun -n the number of processes)"
+        )
+    if config.gpu is not None and config.strict_highres_exp > 0:
+        raise ConfigError(
+            f"--strict_highres_exp {config.strict_highres_exp:g}: scores are limited on processors only in this "
+            "version; leave out either --gpu or --strict_highres_exp"
         )
     for flag in ("ctf_intact_first_peak", "ctf_phase_flipped", "only_flip_phases"):
         if getattr(config, flag):
@@ -96,7 +103,7 @@ def class_rules(config: Class3dConfig | Class2dConfig, setup: ImagingSetup) -> C
 
 def class_options(config: Class3dConfig | Class2dConfig, workers: int) -> Options:
     """Options of the two steps of a classification."""
-    default = type(config).__dataclass_fields__["tau2_fudge"].default
+    default: Any = type(config).__dataclass_fields__["tau2_fudge"].default
     return Options(
         -1.0,
         config.tau2_fudge if config.tau2_fudge > 0 else float(default),

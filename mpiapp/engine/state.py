@@ -110,7 +110,7 @@ def new_half(n_groups: int, sigma2: F64, direction_prior: F64, offset_A: float) 
     sigma2 : (n_optics, n_shells);  direction_prior : (n_class, n_dir);  offset_A : first standard deviation of offsets
     """
     n_class = len(direction_prior)
-    spectra = [np.zeros((n_class, sigma2.shape[1])) for _ in range(4)]
+    a, b, c, d = (np.zeros((n_class, sigma2.shape[1])) for _ in range(4))
     centre, accuracy = np.zeros((n_class, 2)), np.full((n_class, 2), UNKNOWN)
     scalars = np.array([1.0, offset_A, 0.0, 0.0])
     return HalfState(
@@ -118,7 +118,10 @@ def new_half(n_groups: int, sigma2: F64, direction_prior: F64, offset_A: float) 
         np.ones(n_groups),
         direction_prior,
         centre,
-        *spectra,
+        a,
+        b,
+        c,
+        d,
         scalars=scalars,
         accuracy=accuracy,
     )

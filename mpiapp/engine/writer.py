@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 import mpiapp
 from mpiapp.backend.base import ImagingSetup
-from mpiapp.config.common import CommonConfig
+from mpiapp.config.classify import Class2dConfig
+from mpiapp.config.common import VolumeConfig
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
@@ -30,7 +31,7 @@ class Writer:
 
     def __init__(
         self,
-        config: CommonConfig,
+        config: VolumeConfig | Class2dConfig,
         setup: ImagingSetup,
         policy: Policy,
         table: ParticleTable,

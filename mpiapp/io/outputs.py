@@ -133,6 +133,11 @@ class OutputNames:
         return Path(f"{self.root}_progress.png")
 
     @property
+    def memory_plot(self) -> Path:
+        """Device memory against box and classes."""
+        return Path(f"{self.root}_memory.png")
+
+    @property
     def report(self) -> Path:
         """The page that shows all plots."""
         return Path(f"{self.root}_report.html")

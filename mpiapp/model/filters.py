@@ -84,7 +84,7 @@ def apply_bfactor(
     return filter_map(volume, weights, workers=workers)
 
 
-def gridding_correction(box: int, padded_box: int, ndim: int = 3) -> NDArray[np.float32]:
+def gridding_correction(box: int, padded_box: int, ndim: int = 3, xp: Any = np) -> NDArray[np.float32]:
     """Real-space damping of linear interpolation in a padded transform: sinc^2(r / padded box).
 
     A map is divided by it before slicing and after reconstruction. It is radial, an approximation of the
@@ -95,12 +95,13 @@ def gridding_correction(box: int, padded_box: int, ndim: int = 3) -> NDArray[np.
     box : edge of the map
     padded_box : edge of the padded map, P = padding * box
     ndim : 3 for maps, 2 for class averages
+    xp : array module of the result
 
     Returns
     -------
     (box,) * ndim float32, 1 at the centre.
     """
-    sinc: NDArray[np.float32] = np.sinc(centre_distance(box, ndim) / np.float32(padded_box))
+    sinc: NDArray[np.float32] = xp.sinc(centre_distance(box, ndim, xp) / np.float32(padded_box))
     return sinc * sinc
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.fourier import axis_frequencies, forward_3d, half_radius, inverse_3d
 
 FloatArray = NDArray[Any]
@@ -24,21 +25,23 @@ def _correlate(
     first: ComplexArray, second: ComplexArray, kz: NDArray[np.int64], ky: NDArray[np.int64], last: int
 ) -> NDArray[np.float64]:
     """Sum Re(a b*), |a|^2 and |b|^2 over shells 0..last of a half transform whose axes have kz, ky."""
-    kx = np.arange(first.shape[2])
-    plane = ky[:, None] ** 2 + kx**2
-    totals = np.zeros((3, last + 1))
+    arrays = module_of(first)
+    xp = arrays.xp
+    kz, ky = xp.asarray(kz), xp.asarray(ky)
+    plane = ky[:, None] ** 2 + xp.arange(first.shape[2]) ** 2
+    totals = xp.zeros((3, last + 1))
     for start in range(0, first.shape[0], _SLAB):
         part = slice(start, start + _SLAB)
         r2 = kz[part, None, None] ** 2 + plane
         # round(|k|) <= last, in exact integers
         inside = r2 <= last * last + last
-        shell = np.floor(np.sqrt(r2[inside]) + 0.5).astype(np.int64)
+        shell = xp.floor(xp.sqrt(r2[inside]) + 0.5).astype(np.int32)
         a = first[part][inside].astype(np.complex128)
         b = second[part][inside].astype(np.complex128)
         products = ((a * b.conj()).real, (a * a.conj()).real, (b * b.conj()).real)
         for total, values in zip(totals, products, strict=True):
-            total += np.bincount(shell, values, minlength=last + 1)
-    return totals
+            total += arrays.bincount(shell, values, last + 1)
+    return np.asarray(to_host(totals))
 
 
 def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,10 +101,12 @@ def fsc_of_half_grids(
     reach = average1.shape[2] - 1
     if average1.shape != (2 * reach + 1, 2 * reach + 1, reach + 1) or average1.shape != average2.shape:
         raise ValueError(f"half grids have shapes {average1.shape} and {average2.shape}")
+    xp = module_of(average1).xp
     k = np.arange(-reach, reach + 1)
-    ball = k[:, None, None] ** 2 + k[:, None] ** 2 + np.arange(reach + 1) ** 2 <= r_max * r_max
+    on_axis = xp.asarray(k)
+    ball = on_axis[:, None, None] ** 2 + on_axis[:, None] ** 2 + xp.arange(reach + 1) ** 2 <= r_max * r_max
     last = min(r_max, reach)
-    curve = _ratio(_correlate(np.where(ball, average1, 0), np.where(ball, average2, 0), k, k, last))
+    curve = _ratio(_correlate(xp.where(ball, average1, 0), xp.where(ball, average2, 0), k, k, last))
     curve[0] = 1.0
     out = np.zeros(n_shells if n_shells is not None else r_max + 1)
     count = min(out.size, curve.size)

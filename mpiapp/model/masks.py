@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.errors import InputError
+from mpiapp.model.arrays import module_of
 from mpiapp.model.noise import colour_noise, particle_generator
 
 FloatArray = NDArray[Any]
@@ -29,20 +30,24 @@ def background_weight(radius: FloatArray, inner: float, edge: float) -> NDArray[
     -------
     float32 array of that shape.
     """
-    r = np.asarray(radius, dtype=np.float64)
+    xp = module_of(radius).xp
+    r = xp.asarray(radius, dtype=np.float64)
     if edge <= 0:
-        return (r > inner).astype(np.float32)
-    depth = np.clip((inner + edge - r) / edge, 0.0, 1.0)
-    return (0.5 + 0.5 * np.cos(np.pi * depth)).astype(np.float32)
+        sharp: NDArray[np.float32] = (r > inner).astype(np.float32)
+        return sharp
+    depth = xp.clip((inner + edge - r) / edge, 0.0, 1.0)
+    weight: NDArray[np.float32] = (0.5 + 0.5 * xp.cos(np.pi * depth)).astype(np.float32)
+    return weight
 
 
-def centre_distance(box: int, ndim: int) -> NDArray[np.float32]:
+def centre_distance(box: int, ndim: int, xp: Any = np) -> NDArray[np.float32]:
     """Distance in pixels of every element of a box from its centre, element box//2: (box,) * ndim float32."""
-    axis = (np.arange(box, dtype=np.float32) - box // 2) ** 2
+    axis = (xp.arange(box, dtype=np.float32) - box // 2) ** 2
     r2 = axis
     for _ in range(ndim - 1):
         r2 = r2[..., None] + axis
-    return np.sqrt(r2)
+    distance: NDArray[np.float32] = xp.sqrt(r2)
+    return distance
 
 
 def soft_circle(box: int, radius: float, edge: float) -> NDArray[np.float32]:
@@ -55,9 +60,9 @@ def soft_circle(box: int, radius: float, edge: float) -> NDArray[np.float32]:
     return np.float32(1.0) - background_weight(centre_distance(box, 2), radius, edge)
 
 
-def soft_sphere(box: int, radius: float, edge: float) -> NDArray[np.float32]:
+def soft_sphere(box: int, radius: float, edge: float, xp: Any = np) -> NDArray[np.float32]:
     """Mask of a map: as `soft_circle`, (box, box, box) float32."""
-    return np.float32(1.0) - background_weight(centre_distance(box, 3), radius, edge)
+    return np.float32(1.0) - background_weight(centre_distance(box, 3, xp), radius, edge)
 
 
 def background_mean(values: FloatArray, mask: FloatArray) -> NDArray[np.float64]:
@@ -75,7 +80,8 @@ def background_mean(values: FloatArray, mask: FloatArray) -> NDArray[np.float64]
     outside = 1.0 - mask.ravel().astype(np.float64)
     total = outside.sum()
     flat = values.reshape(*values.shape[: values.ndim - mask.ndim], -1)
-    return np.asarray(flat @ outside / total if total > 0 else np.zeros(flat.shape[:-1]))
+    xp = module_of(flat).xp
+    return xp.asarray(flat @ outside / total if total > 0 else xp.zeros(flat.shape[:-1]))
 
 
 def apply_soft_mask(values: FloatArray, mask: FloatArray, fill: FloatArray | None = None) -> FloatArray:

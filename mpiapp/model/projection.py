@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.filters import gridding_correction
 from mpiapp.model.pixels import round_half_away
 
@@ -36,20 +36,39 @@ def centred(radius: int) -> NDArray[np.int64]:
     return np.arange(-radius, radius + 1)
 
 
-@lru_cache(maxsize=4)
-def squared_radius(radius: int) -> NDArray[np.int32]:
+def squared_radius(radius: int, xp: Any = np) -> NDArray[np.int32]:
     """|u|^2 of every element of an array of this radius, (2 R + 1, 2 R + 1, R + 1) int32."""
-    axis = centred(radius).astype(np.int32) ** 2
-    half = np.arange(radius + 1, dtype=np.int32) ** 2
+    # kept in host memory only: on a device it is made in no time, and its memory is wanted
+    return _host_squared_radius(radius) if xp is np else _squared_radius(radius, xp)
+
+
+def shell_index(radius: int, padding: float, xp: Any = np) -> NDArray[np.int32]:
+    """Shell round(|u| / p) of every element of an array of this radius."""
+    return _host_shell_index(radius, padding) if xp is np else _shell_index(radius, padding, xp)
+
+
+def _squared_radius(radius: int, xp: Any) -> NDArray[np.int32]:
+    axis = xp.arange(-radius, radius + 1, dtype=np.int32) ** 2
+    half = xp.arange(radius + 1, dtype=np.int32) ** 2
     r2: NDArray[np.int32] = axis[:, None, None] + axis[:, None] + half
+    return r2
+
+
+def _shell_index(radius: int, padding: float, xp: Any) -> NDArray[np.int32]:
+    shells: NDArray[np.int32] = (xp.sqrt(squared_radius(radius, xp)) / padding + 0.5).astype(np.int32)
+    return shells
+
+
+@lru_cache(maxsize=4)
+def _host_squared_radius(radius: int) -> NDArray[np.int32]:
+    r2 = _squared_radius(radius, np)
     r2.setflags(write=False)
     return r2
 
 
 @lru_cache(maxsize=4)
-def shell_index(radius: int, padding: float) -> NDArray[np.int32]:
-    """Shell round(|u| / p) of every element of an array of this radius."""
-    shells = (np.sqrt(squared_radius(radius)) / padding + 0.5).astype(np.int32)
+def _host_shell_index(radius: int, padding: float) -> NDArray[np.int32]:
+    shells = _shell_index(radius, padding, np)
     shells.setflags(write=False)
     return shells
 
@@ -70,23 +89,25 @@ def transform_reference(
     -------
     (2 R + 1, 2 R + 1, R + 1) complex64, zero outside the sphere of radius round(p r_max).
     """
+    arrays = module_of(volume)
+    xp, fft = arrays.xp, arrays.fft
     box = volume.shape[0]
     size = padded_box(box, padding)
     p = size / box
     radius = grid_radius(r_max, p)
-    data: Any = np.asarray(volume, np.float32)
+    data: Any = xp.asarray(volume, np.float32)
     if correct_gridding:
-        data = data / gridding_correction(box, size)
-    k = centred(radius)
-    turn = np.exp(2j * np.pi * k * (box // 2) / size).astype(np.complex64)
+        data = data / gridding_correction(box, size, xp=xp)
+    k = xp.asarray(centred(radius))
+    turn = xp.exp(2j * np.pi * k * (box // 2) / size).astype(np.complex64)
     keep = k % size
     columns = min(radius + 1, size // 2 + 1)
     data = fft.rfft(data, n=size, axis=2, workers=workers)[:, :, :columns] * turn[radius : radius + columns]
     data = fft.fft(data, n=size, axis=1, workers=workers)[:, keep] * turn[:, None]
     data = fft.fft(data, n=size, axis=0, workers=workers)[keep] * turn[:, None, None]
-    out = np.zeros((2 * radius + 1, 2 * radius + 1, radius + 1), np.complex64)
+    out: NDArray[np.complex64] = xp.zeros((2 * radius + 1, 2 * radius + 1, radius + 1), np.complex64)
     out[:, :, :columns] = data / np.float32(box**2)
-    out[squared_radius(radius) > (radius - 1) ** 2] = 0
+    out[squared_radius(radius, xp) > (radius - 1) ** 2] = 0
     return out
 
 
@@ -96,20 +117,22 @@ def translate(
     """Padded transform of the map moved by a shift (x, y, z) in pixels."""
     radius = transform.shape[2] - 1
     unit = -2j * np.pi / padded_box(box, padding)
-    x, y, z = (np.exp(unit * centred(radius) * float(s)).astype(np.complex64) for s in shift_px)
+    xp = module_of(transform).xp
+    x, y, z = (xp.asarray(np.exp(unit * centred(radius) * float(s)).astype(np.complex64)) for s in shift_px)
     moved: NDArray[np.complex64] = transform * z[:, None, None] * y[:, None] * x[radius:]
     return moved
 
 
 def reference_spectrum(transform: Complex, padding: float, n_shells: int) -> NDArray[np.float64]:
     """Signal power per component and shell, mean |F|^2 / 2 (tau2 of refinement.md 2.2 step 6): (n_shells,)."""
-    radius = transform.shape[2] - 1
-    inside = squared_radius(radius) <= (radius - 1) ** 2
-    shells = shell_index(radius, padding)[inside]
-    power = np.abs(transform[inside]).astype(np.float64) ** 2
-    total = np.bincount(shells, power, n_shells)[:n_shells]
-    count = np.bincount(shells, minlength=n_shells)[:n_shells]
-    return total / np.maximum(count, 1) / 2
+    arrays = module_of(transform)
+    xp, radius = arrays.xp, transform.shape[2] - 1
+    inside = squared_radius(radius, xp) <= (radius - 1) ** 2
+    shells = shell_index(radius, padding, xp)[inside]
+    power = xp.abs(transform[inside]).astype(np.float64) ** 2
+    total = to_host(arrays.bincount(shells, power, n_shells))
+    count = to_host(arrays.bincount(shells, None, n_shells))
+    return np.asarray(total / np.maximum(count, 1) / 2)
 
 
 def _corners(

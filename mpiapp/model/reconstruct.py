@@ -6,13 +6,12 @@ The sums are one float64 array (2 R + 1, 2 R + 1, R + 1, 3): real part of D, ima
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.filters import gridding_correction
 from mpiapp.model.masks import apply_soft_mask, soft_sphere
 from mpiapp.model.pixels import round_half_away
@@ -25,7 +24,8 @@ def hermitian_sum(sums: Sums) -> None:
     """Add the two stored copies of the plane x = 0 (refinement.md 2.5), in place; the origin is left alone."""
     radius = sums.shape[2] - 1
     plane = sums[:, :, 0]
-    mirrored = plane[::-1, ::-1] * np.array([1.0, -1.0, 1.0])
+    mirrored = plane[::-1, ::-1].copy()
+    mirrored[..., 1] *= -1
     origin = plane[radius, radius].copy()
     plane += mirrored
     plane[radius, radius] = origin
@@ -37,12 +37,11 @@ def complex_data(sums: Sums) -> NDArray[np.complex128]:
     return data
 
 
-@lru_cache(maxsize=4)
-def _coarse_index(radius: int, r_max: int, padding: float) -> NDArray[np.int64]:
+def _coarse_index(radius: int, r_max: int, padding: float, xp: Any) -> NDArray[np.int64]:
     """Flat index in the grid of size 2 (r_max + 1) + 1 that every padded element averages into."""
     small = r_max + 1
-    axis = np.clip(round_half_away(centred(radius) / padding), -small, small) + small
-    half = np.clip(round_half_away(np.arange(radius + 1) / padding), 0, small)
+    axis = xp.asarray(np.clip(round_half_away(centred(radius) / padding), -small, small) + small)
+    half = xp.asarray(np.clip(round_half_away(np.arange(radius + 1) / padding), 0, small))
     index = (axis[:, None, None] * (2 * small + 1) + axis[:, None]) * (small + 1) + half
     flat: NDArray[np.int64] = index.ravel()
     return flat
@@ -57,15 +56,19 @@ def downsampled_average(sums: Sums, r_max: int, padding: float) -> NDArray[np.co
     """
     small = r_max + 1
     shape = (2 * small + 1, 2 * small + 1, small + 1)
-    index = _coarse_index(sums.shape[2] - 1, r_max, padding)
+    arrays = module_of(sums)
+    xp = arrays.xp
+    index = _coarse_index(sums.shape[2] - 1, r_max, padding, xp)
     size = int(np.prod(shape))
-    real, imaginary, weight = (np.bincount(index, sums[..., c].ravel(), size) for c in range(3))
-    average = np.where(weight > 0, real + 1j * imaginary, 0) / np.where(weight > 0, weight, 1)
-    return np.asarray(average.reshape(shape), np.complex128)
+    real, imaginary, weight = (arrays.bincount(index, sums[..., c].ravel(), size) for c in range(3))
+    average = xp.where(weight > 0, real + 1j * imaginary, 0) / xp.where(weight > 0, weight, 1)
+    out: NDArray[np.complex128] = average.reshape(shape)
+    return out
 
 
-def _shell_sum(values: NDArray[np.float64], shells: NDArray[np.int32], n: int) -> NDArray[np.float64]:
-    return np.asarray(np.bincount(shells, values, n)[:n], np.float64)
+def _shell_sum(values: Any, shells: Any, n: int) -> NDArray[np.float64]:
+    """Sums by shell, in host memory."""
+    return np.asarray(to_host(module_of(shells).bincount(shells, values, n)), np.float64)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Spectra:
 
 def _inside(sums: Sums) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     radius = sums.shape[2] - 1
-    inside = squared_radius(radius) < (radius - 1) ** 2
+    inside = squared_radius(radius, module_of(sums).xp) < (radius - 1) ** 2
     return inside, sums[..., 2][inside]
 
 
@@ -89,10 +92,11 @@ def spectra_from_fsc(
 ) -> Spectra:
     """Spectra of a half map, or of the joined halves, from the FSC between halves (refinement.md 5.1)."""
     n = fsc.size
+    xp = module_of(sums).xp
     inside, weight = _inside(sums)
-    shells = shell_index(sums.shape[2] - 1, padding)[inside]
+    shells = shell_index(sums.shape[2] - 1, padding, xp)[inside]
     scale = padding**3
-    count = np.bincount(shells, minlength=n)[:n]
+    count = _shell_sum(None, shells, n)
     total = _shell_sum(scale * weight, shells, n)
     sigma2_ref = np.where(total > 0, count / np.where(total > 0, total, 1), 0.0)
     f = np.maximum(fsc, 0.001)
@@ -102,7 +106,8 @@ def spectra_from_fsc(
     ssnr = tau2_fudge * f / (1 - f)
     ssnr[sigma2_ref == 0] = 0
     tau2 = ssnr * sigma2_ref
-    covered = (scale * weight * tau2_fudge * tau2[np.minimum(shells, n - 1)] >= 1).astype(np.float64)
+    tau2_of = xp.asarray(tau2)[xp.minimum(shells, n - 1)]
+    covered = (scale * weight * tau2_fudge * tau2_of >= 1).astype(np.float64)
     coverage = _shell_sum(covered, shells, n) / np.maximum(count, 1)
     return Spectra(sigma2_ref, tau2, ssnr, coverage)
 
@@ -112,17 +117,18 @@ def spectra_from_reference(
 ) -> Spectra:
     """Spectra when halves are not split: tau2 stays that of the reference (refinement.md 5.1)."""
     n = tau2.size
+    xp = module_of(sums).xp
     inside, weight = _inside(sums)
-    shells = shell_index(sums.shape[2] - 1, padding)[inside]
+    shells = shell_index(sums.shape[2] - 1, padding, xp)[inside]
     scale = padding**3
-    count = np.bincount(shells, minlength=n)[:n]
+    count = _shell_sum(None, shells, n)
     total = _shell_sum(scale * weight, shells, n)
     sigma2_ref = np.where(total > 0, count / np.where(total > 0, total, 1), 0.0)
-    tau2_of = tau2[np.minimum(shells, n - 1)]
-    inverse = np.where(
-        tau2_of > 0, 1 / np.where(tau2_of > 0, scale * tau2_fudge * tau2_of, 1), 0.001 * weight
+    tau2_of = xp.asarray(tau2)[xp.minimum(shells, n - 1)]
+    inverse = xp.where(
+        tau2_of > 0, 1 / xp.where(tau2_of > 0, scale * tau2_fudge * tau2_of, 1), 0.001 * weight
     )
-    ratio = np.where(inverse > 0, weight / np.where(inverse > 0, inverse, 1), 0)
+    ratio = xp.where(inverse > 0, weight / xp.where(inverse > 0, inverse, 1), 0)
     data_vs_prior = np.where(count > 0, _shell_sum(ratio, shells, n) / np.maximum(count, 1), 999.0)
     coverage = _shell_sum((ratio >= 1).astype(float), shells, n) / np.maximum(count, 1)
     r_max = int((sums.shape[2] - 2) / padding)
@@ -144,24 +150,25 @@ def wiener(
     ----------
     tau2 : (n_shells,) float64, or None for no prior (unfiltered half maps).
     """
-    radius = sums.shape[2] - 1
-    inside = squared_radius(radius) < (radius - 1) ** 2
+    arrays = module_of(sums)
+    xp, radius = arrays.xp, sums.shape[2] - 1
+    inside = squared_radius(radius, xp) < (radius - 1) ** 2
     weight = sums[..., 2][inside]
     denominator = weight.copy()
     if tau2 is not None:
-        shells = shell_index(radius, padding)[inside]
-        tau2_of = tau2[np.minimum(shells, tau2.size - 1)]
+        shells = shell_index(radius, padding, xp)[inside]
+        tau2_of = xp.asarray(tau2)[xp.minimum(shells, tau2.size - 1)]
         # without signal power the added term damps little, as in the specification
-        guard = np.where(weight > 1e-20, 1 / np.where(weight > 1e-20, 0.001 * weight, 1), 0)
-        prior = np.where(tau2_of > 0, 1 / np.where(tau2_of > 0, padding**3 * tau2_fudge * tau2_of, 1), guard)
-        denominator += np.where(shells >= minres_map, prior, 0)
+        guard = xp.where(weight > 1e-20, 1 / xp.where(weight > 1e-20, 0.001 * weight, 1), 0)
+        prior = xp.where(tau2_of > 0, 1 / xp.where(tau2_of > 0, padding**3 * tau2_fudge * tau2_of, 1), guard)
+        denominator += xp.where(shells >= minres_map, prior, 0).astype(denominator.dtype)
     r_max = max(int((radius - 1) / padding), 1)
-    ring = np.minimum((np.sqrt(squared_radius(radius)[inside]) / padding).astype(np.int64), r_max - 1)
-    mean = np.bincount(ring, denominator, r_max) / np.maximum(np.bincount(ring, minlength=r_max), 1)
-    denominator = np.maximum(denominator, mean[ring] / 1000)
-    out = np.zeros(inside.shape, np.complex64)
+    ring = xp.minimum((xp.sqrt(squared_radius(radius, xp)[inside]) / padding).astype(np.int32), r_max - 1)
+    mean = arrays.bincount(ring, denominator, r_max) / xp.maximum(arrays.bincount(ring, None, r_max), 1)
+    denominator = xp.maximum(denominator, mean[ring] / 1000)
+    out: NDArray[np.complex64] = xp.zeros(inside.shape, np.complex64)
     data = sums[inside]
-    out[inside] = (data[:, 0] + 1j * data[:, 1]) / np.where(denominator > 0, denominator, 1)
+    out[inside] = (data[:, 0] + 1j * data[:, 1]) / xp.where(denominator > 0, denominator, 1)
     return out
 
 
@@ -174,29 +181,31 @@ def real_space_map(
     workers: int = 1,
 ) -> NDArray[np.float32]:
     """Map of box N from a padded half transform (refinement.md 5.2, steps 1-4); only what is kept is transformed."""
+    arrays = module_of(transform)
+    xp, fft = arrays.xp, arrays.fft
     radius = transform.shape[2] - 1
     size = padded_box(box, padding)
     p = size / box
     k = centred(radius)
-    keep = np.abs(k) <= size // 2
-    keep &= k != -size // 2
-    turn = np.exp(-2j * np.pi * k * (box // 2) / size).astype(np.complex64)
+    kept = np.flatnonzero((np.abs(k) <= size // 2) & (k != -size // 2))
+    turn = xp.asarray(np.exp(-2j * np.pi * k * (box // 2) / size).astype(np.complex64))
     data: Any = transform
     for axis in (0, 1):
         shape = list(data.shape)
         shape[axis] = size
-        buffer = np.zeros(shape, np.complex64)
+        buffer = xp.zeros(shape, np.complex64)
         where: list[Any] = [slice(None)] * 3
-        where[axis] = k[keep] % size
-        phase = turn[keep].reshape([-1 if a == axis else 1 for a in range(3)])
-        buffer[tuple(where)] = np.compress(keep, data, axis=axis) * phase
+        where[axis] = xp.asarray(k[kept] % size)
+        phase = turn[xp.asarray(kept)].reshape([-1 if a == axis else 1 for a in range(3)])
+        buffer[tuple(where)] = xp.take(data, xp.asarray(kept), axis=axis) * phase
         data = fft.ifft(buffer, axis=axis, norm="forward", overwrite_x=True, workers=workers)
-        data = np.take(data, range(box), axis=axis)
+        data = data[(slice(None),) * axis + (slice(box),)]
     columns = min(radius + 1, size // 2 + 1)
     data = data[:, :, :columns] * turn[radius : radius + columns]
     volume = fft.irfft(data, n=size, axis=2, norm="forward", workers=workers)[:, :, :box]
     volume = volume / np.float32(p**3 * box)
-    volume = apply_soft_mask(volume[None], soft_sphere(box, box / 2, 3.0))[0]
+    volume = apply_soft_mask(volume[None], soft_sphere(box, box / 2, 3.0, xp))[0]
     if correct_gridding:
-        volume = volume / gridding_correction(box, size)
-    return volume.astype(np.float32)
+        volume = volume / gridding_correction(box, size, xp=xp)
+    out: NDArray[np.float32] = volume.astype(np.float32)
+    return out

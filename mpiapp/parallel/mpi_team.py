@@ -13,6 +13,7 @@ from mpi4py import MPI
 from mpiapp.errors import ParallelError
 
 from . import pieces
+from .buffers import as_buffer
 from .threads import Seat, available_cores, core_share
 from .topology import Share, assign_ranges, usual_members, worker_ranks
 
@@ -235,6 +236,17 @@ class MpiTeam:
             raise ParallelError(f"workers of set {s} add up different arrays (program error): {layouts}")
         return pieces.add_up(comm, arrays, self._piece_bytes, everywhere=everywhere)
 
+    def sum_on_device(self, s: int, array: Any, *, everywhere: bool) -> None:
+        """Sum a contiguous array in device memory over the workers of set `s`, in place at its root (or everywhere).
+
+        Only for MPI libraries that read device memory: others end the process. The array must have the same shape
+        and dtype at each worker.
+        """
+        comm = self._set_comms.get(s)
+        if comm is not None:
+            pieces.meet(comm)
+            pieces.add_up_buffer(comm, array, self._piece_bytes, everywhere=everywhere)
+
     def bcast_set(self, s: int, array: Array | None) -> Array | None:
         comm = self._set_comms.get(s)
         return None if comm is None else pieces.broadcast(comm, array, 0, self._piece_bytes)
@@ -267,7 +279,7 @@ class MpiTeam:
         if comm is None:
             return None
         works = s in self.sets
-        rows = pieces.as_buffer(np.asarray(array)) if works else None
+        rows = as_buffer(np.asarray(array)) if works else None
         pieces.meet(comm)
         header = None if rows is None else (rows.shape, rows.dtype)
         headers = [h for h in comm.allgather(header) if h is not None]

@@ -9,11 +9,13 @@ follows is short.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mpi4py import MPI
+
+from .buffers import as_buffer, byte_pieces, number_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,31 +44,6 @@ def meet(comm: MPI.Comm, timeout_s: float | None = None) -> bool:
     """Wait until every process of `comm` has come here; False after the timeout (then abort)."""
     request = comm.Ibarrier()
     return wait_until(request.Test, timeout_s)
-
-
-def as_buffer(array: Array) -> Array:
-    """The array C-contiguous, without a copy where it is so already."""
-    array = np.asarray(array)
-    if array.dtype.hasobject:
-        raise TypeError(f"arrays of {array.dtype} can not be sent as a buffer")
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
-
-
-def byte_pieces(array: Array, piece_bytes: int) -> Iterator[Array]:
-    """Views of a contiguous array as consecutive runs of at most `piece_bytes` bytes."""
-    flat = array.reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, piece_bytes):
-        yield flat[start : start + piece_bytes]
-
-
-def number_pieces(array: Array, piece_bytes: int) -> Iterator[Array]:
-    """Views of a contiguous array as consecutive runs of whole numbers; complex ones as pairs of reals."""
-    flat = array.reshape(-1)
-    if flat.dtype.kind == "c":
-        flat = flat.view(flat.real.dtype)
-    step = max(piece_bytes // flat.itemsize, 1)
-    for start in range(0, flat.size, step):
-        yield flat[start : start + step]
 
 
 def broadcast(comm: MPI.Comm, array: Array | None, root: int, piece_bytes: int) -> Array | None:
@@ -114,14 +91,19 @@ def add_up(
     """Sum arrays over `comm`, in place at process 0 of it (or everywhere); None at the others."""
     buffers = [as_buffer(array) for array in arrays]
     for buffer in buffers:
-        for piece in number_pieces(buffer, piece_bytes):
-            if everywhere:
-                comm.Allreduce(MPI.IN_PLACE, piece, op=MPI.SUM)
-            elif comm.rank == 0:
-                comm.Reduce(MPI.IN_PLACE, piece, op=MPI.SUM, root=0)
-            else:
-                comm.Reduce(piece, None, op=MPI.SUM, root=0)
+        add_up_buffer(comm, buffer, piece_bytes, everywhere=everywhere)
     return buffers if everywhere or comm.rank == 0 else None
+
+
+def add_up_buffer(comm: MPI.Comm, buffer: Any, piece_bytes: int, *, everywhere: bool) -> None:
+    """Sum one contiguous array over `comm` in place; on a device too, where the MPI library reads its memory."""
+    for piece in number_pieces(buffer, piece_bytes):
+        if everywhere:
+            comm.Allreduce(MPI.IN_PLACE, piece, op=MPI.SUM)
+        elif comm.rank == 0:
+            comm.Reduce(MPI.IN_PLACE, piece, op=MPI.SUM, root=0)
+        else:
+            comm.Reduce(piece, None, op=MPI.SUM, root=0)
 
 
 def same_everywhere(comm: MPI.Comm, number: int) -> bool:

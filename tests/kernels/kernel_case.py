@@ -11,7 +11,6 @@ import pytest
 from mpiapp.kernels.arguments import Posterior
 from numpy.typing import NDArray
 
-from mpiapp.backend import cpu, task
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.model.aberrations import even_gamma, fold_beam_tilt, magnify, odd_phase
 from mpiapp.model.ctf import ctf, ctf_coefficients
@@ -207,6 +206,8 @@ def run(
     case: Case, search: Search, threads: int = 1, read: ReadImages | None = None
 ) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
     """One expectation step of the CPU backend."""
+    from mpiapp.backend import cpu
+
     backend = cpu.CpuBackend(threads)
     try:
         return backend.expectation(
@@ -218,6 +219,8 @@ def run(
 
 def traced(case: Case, search: Search) -> Traced:
     """One expectation step, keeping the states that its coarse pass accepted and its posterior."""
+    from mpiapp.backend import task
+
     coarse: list[tuple[NDArray[Any], ...]] = []
     fine: list[Posterior] = []
 

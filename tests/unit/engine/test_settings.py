@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mpiapp.cli.options import parse
+from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.settings import check_supported
 from mpiapp.engine.writer import Writer
@@ -23,8 +24,7 @@ def make(**options: object) -> RefineConfig:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"gpu": ""}, ["--gpu: ", "leave --gpu out"]),
-        ({"gpu": "0:1"}, ["--gpu 0:1: "]),
+        ({"gpu": "0", "strict_highres_exp": 8}, ["--strict_highres_exp 8", "--gpu"]),
         ({"precision": "half"}, ["--precision half"]),
         ({"precision": "double"}, ["--precision double", "--precision single"]),
         ({"ctf_intact_first_peak": True}, ["--ctf_intact_first_peak", "RELION"]),
@@ -39,7 +39,17 @@ def test_refused(options: dict[str, object], words: list[str]) -> None:
     assert [word for word in words if word not in str(fault.value)] == []
 
 
-@pytest.mark.parametrize("options", [{}, {"precision": "single"}, {"strict_highres_exp": 8}])
+@pytest.mark.parametrize("kind", [Class3dConfig, Class2dConfig])
+@pytest.mark.parametrize("gpu", ["", "0:1"])
+def test_classification_computes_on_processors(kind: type[Class3dConfig | Class2dConfig], gpu: str) -> None:
+    config = kind.from_options({"i": "a.star", "o": "out/run", "ref": "map.mrc", "gpu": gpu})
+    with pytest.raises(ConfigError, match=rf"--gpu ?{gpu}: classification .* leave --gpu out"):
+        check_supported(config)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"precision": "single"}, {"strict_highres_exp": 8}, {"gpu": "0", "precision": "half"}]
+)
 def test_accepted(options: dict[str, object]) -> None:
     check_supported(make(**options))
 

@@ -1,0 +1,147 @@
+"""The GPU backend: batches of particles on streams of one device (engine.md)."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.batches import batches_of, neighbourhoods
+from mpiapp.backend.gpu_arrays import device_module
+from mpiapp.backend.gpu_images import ImageCache
+from mpiapp.backend.gpu_kernels import PRECISIONS, Kernels, Precision, blocks
+from mpiapp.backend.gpu_task import Task
+from mpiapp.model.arrays import register
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+from mpiapp.model.symmetry import PointGroup
+from mpiapp.parallel.base import Team
+
+# batches in work at the same time: one computes while another waits for its numbers or images
+LANES = 2
+CACHE_SHARE = 0.4
+
+
+class GpuBackend:
+    """Expectation and the loops of the maximization on one device.
+
+    Parameters
+    ----------
+    device : index of the device among those visible.
+    precision : auto, half, tf32, single or double: of the score products.
+    memory : bytes of device memory to use at most, 0 for what is free.
+    """
+
+    def __init__(self, device: int = 0, precision: str = "auto", memory: int = 0, batch: int = 256) -> None:
+        from mpiapp.backend.device_query import load_cupy
+
+        self.cupy = load_cupy()
+        self.device = self.cupy.cuda.Device(device)
+        self.batch = batch
+        with self.device:
+            self.kernels = Kernels(self.cupy)
+            free = int(self.cupy.cuda.runtime.memGetInfo()[0])
+            self.memory = min(memory, free) if memory > 0 else free
+            self.cupy.get_default_memory_pool().set_limit(size=int(0.95 * self.memory))
+            self.cache = ImageCache(self.kernels, int(CACHE_SHARE * self.memory))
+        self.wanted = precision
+        self.precision: Precision = PRECISIONS["half" if precision == "auto" else precision]
+        self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
+        register("cupy", device_module(self.kernels))
+        self.sums: list[Any] | None = None  # DeviceSums of each set, when there are several workers
+        self.score_error: float | None = None  # nats, r.m.s. of the last expectation step
+
+    def expectation(
+        self,
+        setup: ImagingSetup,
+        model: HalfModel,
+        search: Search,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        step: Callable[[int], bool],
+    ) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        with self.device:
+            task = Task(self, setup, model, search, data, poses)
+            near = neighbourhoods(setup, search, poses)
+            out, bad = Poses.zeros(len(data)), np.zeros(len(data), bool)
+            streams: queue.Queue[Any] = queue.Queue()
+            for _ in range(LANES):
+                streams.put(self.cupy.cuda.Stream(non_blocking=True))
+            self.cupy.cuda.get_current_stream().synchronize()
+
+            def run(rows: NDArray[np.int64]) -> None:
+                if task.stopped:
+                    return
+                stream = streams.get()
+                try:
+                    with self.device, stream:
+                        part, bad[rows] = task.run(data.take(rows), poses.take(rows), read, near, rows)
+                    out.put(rows, part)
+                finally:
+                    streams.put(stream)
+                task.stopped = step(rows.size) or task.stopped
+
+            jobs = [
+                self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), self.batch)
+            ]
+            for job in jobs:
+                job.result()
+            return task.total(), out, bad
+
+    def slices(
+        self, volume: Any, radius: int, padding: float, matrices: NDArray[np.float64], kx: Any, ky: Any
+    ) -> NDArray[np.float32]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        with self.device:
+            put, n, n_pix = self.cupy.asarray, len(matrices), int(kx.size)
+            out = self.cupy.empty((2, n, n_pix), np.float32)
+            side = 2 * radius + 1
+            cube = put(volume).view(np.complex64).reshape(side, side, radius + 1)
+            one = self.cupy.ones(n_pix, np.float32)
+            flat = put(np.ascontiguousarray(matrices, np.float32).reshape(n, 9))
+            arguments = (
+                cube,
+                radius,
+                float(padding),
+                flat,
+                put(kx),
+                put(ky),
+                one,
+                n_pix,
+                n_pix,
+                np.int64(n),
+                out,
+            )
+            self.kernels.launch("slicing.cu", "slice_directions<float>", (blocks(n_pix), n), arguments)
+            return np.ascontiguousarray(out.get().transpose(1, 0, 2))
+
+    def to_device(self, array: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        with self.device:
+            return self.cupy.asarray(array)
+
+    def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        if self.sums is None:
+            return grid
+        reduced = self.sums[s].reduce([] if grid is None else [grid])
+        return reduced[0] if reduced else None
+
+    def symmetrise(self, sums: Any, group: PointGroup, padding: float) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        operators = np.ascontiguousarray(group.operators[1:]).reshape(-1, 9)
+        if not len(operators):
+            return sums
+        with self.device:
+            out = sums.copy()
+            arguments = (sums, sums.shape[2] - 1, self.cupy.asarray(operators), len(operators), out)
+            self.kernels.launch("maps.cu", "symmetrise", (blocks(out.size // 4),), arguments)
+            return out

@@ -1,0 +1,173 @@
+"""The fine pass on the device: children of the significant states, their posterior, and the weighted sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.gpu_coarse import grouped, image_starts
+from mpiapp.backend.gpu_groups import Groups, starts
+from mpiapp.backend.gpu_images import DeviceImages, MapSide
+from mpiapp.backend.gpu_kernels import blocks
+from mpiapp.backend.gpu_pass import Pass
+from mpiapp.backend.gpu_select import Selection, select
+from mpiapp.kernels.arguments import Posterior
+
+ENTRY_WORDS = 8
+
+
+@dataclass
+class Slices:
+    """Fine slices: a table, the row of each coarse direction's first child, and the matrices of the rows."""
+
+    table: Any  # (2, rows, pitch)
+    row_of: Any  # (n_dir,) int32
+    matrices: Any  # (rows, 9) float32, object to image coordinates of the map that is made
+
+
+@dataclass
+class Target:
+    """What back-projection adds to."""
+
+    grid: Any  # (2 R + 1, 2 R + 1, R + 1, 4) float32
+    padding: float
+    n_dir: int
+
+
+def fine_pass(
+    p: Pass,
+    groups: Groups,
+    images: DeviceImages,
+    slices: Slices,
+    still: MapSide,
+    target: Target,
+    log_shift: Any,
+    family: tuple[int, int, int],
+    fraction: float,
+    correlate: bool,
+    n_shell: int,
+) -> tuple[Posterior, Any]:
+    """Posterior over the children of the grouped states, and its sums; what of it goes to the host comes as one.
+
+    Returns
+    -------
+    Posterior of all images, and what the check of precision looks at: selection, scores, first score of each group,
+    turned rows, rows of the table.
+    """
+    cupy, n, of_psi = p.kernels.cupy, len(images.planes), family[0]
+    image_of = cupy.repeat(groups.image, of_psi)
+    psi_of = cupy.repeat(groups.psi, of_psi) * of_psi + cupy.tile(
+        cupy.arange(of_psi, dtype=np.int32), len(groups)
+    )
+    rows = slices.row_of[groups.directions]
+    scores, out_start, base, weight = grouped(
+        p, groups, images, slices.table, rows, log_shift, family, correlate, image_of, psi_of
+    )
+    start = image_starts(cupy, image_of, out_start, n)
+    chosen = select(p.kernels, scores, start, fraction, 0, correlate)
+    m = int(chosen.found.size)
+    entries = cupy.empty((m, ENTRY_WORDS), np.float32)
+    orientation = cupy.empty((m, 6), np.float32)
+    listed, child, shift = (cupy.empty(m, np.int32) for _ in range(3))
+    arguments = (chosen.found, m, out_start, int(image_of.size), *family, image_of, psi_of, groups.d_start,
+                 groups.t_start, groups.n_t, rows, groups.shifts, scores, chosen.best, chosen.total, images.group,
+                 p.optics, still.optics, p.cosine, p.sine, p.shift_A, slices.matrices, entries, orientation, listed,
+                 child, shift)  # fmt: skip
+    p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
+    entry_start = starts(cupy, chosen.count, np.int32)
+    cross, power = _reference_sums(p, slices.table, entries, entry_start, base, weight, n, n_shell)
+    _back_project(p, images, still, target, entries, entry_start, orientation)
+    direction = groups.directions[listed]
+    w, image = entries[:, 2].astype(np.float64), entries.view(np.int32)[:, 7]
+    direction_weight = cupy.bincount(direction, w, target.n_dir)
+    offset = cupy.asarray(images.old_A)[image] + p.shift_A[shift]
+    variance, total = cupy.bincount(image, w * (offset**2).sum(1), n), cupy.bincount(image, w, n)
+    best = _best(cupy, chosen, entries, psi_of, direction, child, shift, of_psi)
+    posterior = Posterior(
+        best,
+        chosen.best,
+        cupy.log(chosen.total),
+        1 / chosen.total,
+        cross,
+        power,
+        direction_weight,
+        (w[:, None] * offset).sum(0, keepdims=True),
+        variance,
+        total,
+    )
+    return posterior, (chosen, scores, out_start, base, rows)
+
+
+def _reference_sums(
+    p: Pass, table: Any, entries: Any, entry_start: Any, base: Any, weight: Any, n: int, n_shell: int
+) -> tuple[Any, Any]:
+    cupy = p.kernels.cupy
+    cross, power = cupy.zeros((n, n_shell), np.float32), cupy.zeros((n, n_shell), np.float32)
+    arguments = (entry_start, entries, table, np.int64(table.shape[1]), p.pitch, base, weight, p.qx, p.qy, p.shell,
+                 p.n_pix, n_shell, cross, power)  # fmt: skip
+    name = f"reference_sums<{p.precision.kernel}>"
+    p.kernels.launch(
+        "sums.cu", name, (blocks(p.n_pix, 128), n), arguments, block=128, shared=8 * (n_shell + 2)
+    )
+    return cross, power
+
+
+def _back_project(
+    p: Pass,
+    images: DeviceImages,
+    still: MapSide,
+    target: Target,
+    entries: Any,
+    entry_start: Any,
+    orientation: Any,
+) -> None:
+    arguments = (entry_start, entries, orientation, images.rows, still.kx, still.ky, still.place_x, still.place_y,
+                 still.sx, still.sy, still.even, still.weight, still.n_pix, images.ctf, images.scale, images.group,
+                 still.optics, target.grid.shape[2] - 1, target.padding, target.grid)  # fmt: skip
+    grid = (blocks(still.n_pix, 128), len(images.rows))
+    p.kernels.launch("sums.cu", "back_project", grid, arguments, block=128)
+
+
+def _best(
+    cupy: Any,
+    chosen: Selection,
+    entries: Any,
+    psi_of: Any,
+    direction: Any,
+    child: Any,
+    shift: Any,
+    of_psi: int,
+) -> Any:
+    """Best state of each image: coarse direction, child, coarse in-plane angle, child, fine shift; (n, 5) int64."""
+    at = cupy.minimum(cupy.searchsorted(chosen.found, chosen.position), max(int(chosen.found.size) - 1, 0))
+    if not chosen.found.size:
+        return cupy.zeros((int(chosen.position.size), 5), np.int64)
+    psi = psi_of[entries.view(np.int32)[at, 1]]
+    columns = (direction[at], child[at] // of_psi, psi // of_psi, psi % of_psi, shift[at])
+    return cupy.stack([c.astype(np.int64) for c in columns], axis=1)
+
+
+def to_host(cupy: Any, posterior: Posterior) -> Posterior:
+    """The posterior in host memory, by one synchronisation."""
+    values = [v if isinstance(v, np.ndarray) else cupy.asnumpy(v) for v in posterior]
+    return Posterior(*values)
+
+
+def no_posterior(n: int, n_shell: int, n_dir: int) -> Posterior:
+    """The posterior of images without any state."""
+    zero: NDArray[np.float64] = np.zeros(n)
+    return Posterior(
+        np.zeros((n, 5), np.int32), np.zeros(n, np.float32), zero, np.zeros(n, np.float32), np.zeros((n, n_shell)),
+        np.zeros((n, n_shell)), np.zeros(n_dir), np.zeros((1, 2)), zero.copy(), zero.copy(),
+    )  # fmt: skip
+
+
+def joined(parts: list[Posterior]) -> Posterior:
+    """Posteriors of runs of images as one."""
+    if len(parts) == 1:
+        return parts[0]
+    whole = Posterior(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    return whole._replace(row_weight=np.sum([part.row_weight for part in parts], axis=0))

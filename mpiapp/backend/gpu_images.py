@@ -1,0 +1,266 @@
+"""Particle images on the device: a cache of raw images, and preparing those of a batch (engine.md 6)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.arguments import make_map_side
+from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.gpu_kernels import Kernels, blocks
+from mpiapp.backend.gpu_pass import OPTICS
+from mpiapp.backend.prepare import image_radius, map_pixels
+from mpiapp.model.aberrations import demodulation, magnify
+from mpiapp.model.fourier import axis_frequencies
+from mpiapp.model.interpolation import kaiser_transform, plane_radius
+from mpiapp.model.masks import mask_noise, soft_circle
+from mpiapp.model.noise import spectrum_to_group
+from mpiapp.model.particles import OpticsModel, ParticleData, Poses
+from mpiapp.model.pixels import round_half_away
+from mpiapp.model.search import Search
+
+
+class ImageCache:
+    """Raw images kept on the device from iteration to iteration, as many as its share of memory holds.
+
+    Parameters
+    ----------
+    limit
+        Bytes that the images may take.
+    """
+
+    def __init__(self, kernels: Kernels, limit: int) -> None:
+        self.kernels, self.limit = kernels, limit
+        self._slots: dict[int, int] = {}  # particle id: slot
+        self._stores: dict[int, Any] = {}  # box: (n_slot, box, box) float32
+        self._lock = threading.Lock()
+
+    def reserve(self, box: int, ids: NDArray[np.int64]) -> None:
+        """Make room for particles that are not there yet; those that do not fit are read each time."""
+        new = [int(i) for i in ids if int(i) not in self._slots]
+        used = sum(store.nbytes for store in self._stores.values())
+        store = self._stores.get(box)
+        have = 0 if store is None else len(store)
+        n = int(min(len(new), max(self.limit - used, 0) // (4 * box * box)))
+        if not n:
+            return
+        cupy = self.kernels.cupy
+        bigger = cupy.empty((have + n, box, box), np.float32)
+        if store is not None:
+            bigger[:have] = store
+        self._stores[box] = bigger
+        # negative: room, but not read yet
+        self._slots.update({i: -(have + k) - 1 for k, i in enumerate(new[:n])})
+
+    def get(self, data: ParticleData, box: int, read: ReadImages) -> tuple[Any, Any]:
+        """Images of some particles of one box: a store (n_slot, box, box) and their slots in it, (n,) int64."""
+        cupy = self.kernels.cupy
+        slots = np.array([self._slots.get(int(i), 0) if box in self._stores else 0 for i in data.particle_id])
+        known = np.array([int(i) in self._slots for i in data.particle_id])
+        if known.all() and box in self._stores:
+            store = self._stores[box]
+            unread = np.flatnonzero(slots < 0)
+            slots = np.where(slots < 0, -slots - 1, slots)
+            if unread.size:
+                images = read(data.stack_index[unread], data.image_index[unread])
+                store[cupy.asarray(slots[unread])] = cupy.asarray(images)
+                cupy.cuda.get_current_stream().synchronize()
+                with self._lock:
+                    self._slots.update({int(data.particle_id[k]): int(slots[k]) for k in unread})
+            return store, cupy.asarray(slots)
+        return cupy.asarray(read(data.stack_index, data.image_index)), cupy.arange(len(data))
+
+
+@dataclass
+class DeviceImages:
+    """Prepared images of a batch."""
+
+    planes: Any  # (n, rows, columns) complex64 padded transforms of the masked images
+    plane_radius: int
+    rows: Any  # (n, n_still) complex64 unmasked transforms at the pixels of the images
+    ctf: Any  # (n, 8) float32
+    scale: Any  # (n,) float32
+    group: Any  # (n,) int32 optics group
+    old_A: NDArray[np.float64]  # (n, 2) whole-pixel offsets that were applied
+    power: Any  # (n, L / 2 + 1) float32, |X|^2 by shell of the image
+    bad: Any  # (n,) int32
+
+    def part(self, first: int, last: int) -> DeviceImages:
+        """Some of the images, without copies."""
+        k = slice(first, last)
+        return DeviceImages(
+            self.planes[k], self.plane_radius, self.rows[k], self.ctf[k], self.scale[k], self.group[k], self.old_A[k],
+            self.power[k], self.bad[k],
+        )  # fmt: skip
+
+
+@dataclass
+class MapSide:
+    """Back-projection's constants for images of one box and pixel size."""
+
+    n_pix: int
+    index: Any  # (n_pix,) int32 element of a half transform
+    factor: Any  # (n_optics, n_pix) complex64: sign, scale, odd aberrations
+    kx: Any  # (n_pix,)
+    ky: Any
+    place_x: Any  # (n_optics, n_pix)
+    place_y: Any
+    sx: Any
+    sy: Any
+    even: Any  # (n_optics, n_pix) or None
+    weight: Any
+    optics: Any  # OPTICS: back_turn, cycles, premultiplied
+
+
+@dataclass
+class Kind:
+    """Images of one box and pixel size: masks, window and map side on the device."""
+
+    box: int
+    radius: int  # highest frequency that is read, pixels of the image
+    circle: Any
+    corners: Any
+    window: Any
+    phases: dict[int, Any]  # optics group: phase that takes odd aberrations out, (box, box / 2 + 1)
+    still: MapSide
+
+
+def make_kind(
+    kernels: Kernels, setup: ImagingSetup, model: HalfModel, search: Search, box: int, pixel_size_A: float
+) -> Kind:
+    """Constants of the images of one box and pixel size."""
+    put = kernels.cupy.asarray
+    members = [(g, o) for g, o in enumerate(setup.optics) if (o.box, o.pixel_size_A) == (box, pixel_size_A)]
+    circle = soft_circle(box, setup.particle_diameter_A / (2 * pixel_size_A), setup.mask_edge)
+    window = 1.0 / (kaiser_transform(box) * box)
+    phases = {g: put(_odd_phase(o)) for g, o in members if any(o.odd_zernike)}
+    return Kind(
+        box,
+        max(image_radius(o, search.r_max) for _, o in members),
+        put(circle),
+        put(soft_circle(box, box / 2 - 1, 2)),
+        put(window.astype(np.float32)),
+        phases,
+        _make_still(kernels, setup, model, search, box, pixel_size_A),
+    )
+
+
+def _odd_phase(optics: OpticsModel) -> NDArray[np.complex64]:
+    unit = 1.0 / (optics.box * optics.pixel_size_A)
+    kx, ky = np.meshgrid(np.arange(optics.box // 2 + 1) * unit, axis_frequencies(optics.box) * unit)
+    phase = demodulation(optics.odd_zernike, *magnify(kx, ky, optics.magnification))
+    return np.asarray(phase, np.complex64)
+
+
+def _make_still(
+    kernels: Kernels, setup: ImagingSetup, model: HalfModel, search: Search, box: int, pixel_size_A: float
+) -> MapSide:
+    put = kernels.cupy.asarray
+    side = make_map_side(setup, model, search, box, pixel_size_A, phases=False)
+    pixels = map_pixels(setup, box, pixel_size_A, search.r_max)
+    sign = (1 - 2 * ((pixels.kx + pixels.ky) % 2)) / float(box) ** 2
+    factor = np.tile(sign.astype(np.complex64), (len(setup.optics), 1))
+    for g, o in enumerate(setup.optics):
+        if any(o.odd_zernike) and (o.box, o.pixel_size_A) == (box, pixel_size_A):
+            unit = 1.0 / (box * pixel_size_A)
+            x, y = np.asarray(o.magnification).reshape(2, 2) @ (np.stack([pixels.kx, pixels.ky]) * unit)
+            factor[g] *= demodulation(o.odd_zernike, x, y)
+    table = np.zeros(len(setup.optics), OPTICS)
+    table["turn"] = side.back_turn.reshape(-1, 4)
+    table["cycles"] = 1.0 / (box * pixel_size_A)
+    table["premultiplied"] = [o.premultiplied for o in setup.optics]
+    even = put(side.gamma_even) if side.gamma_even.size else None
+    return MapSide(
+        len(pixels), put(pixels.half_index(box).astype(np.int32)), put(factor),
+        put(pixels.kx.astype(np.float32)), put(pixels.ky.astype(np.float32)), put(side.kx), put(side.ky),
+        put(side.sx), put(side.sy), even, put(side.weight), put(table.view(np.uint8)),
+    )  # fmt: skip
+
+
+def prepare(
+    kernels: Kernels,
+    setup: ImagingSetup,
+    model: HalfModel,
+    kind: Kind,
+    data: ParticleData,
+    poses: Poses,
+    raw: tuple[Any, Any],
+) -> DeviceImages:
+    """Shift by whole pixels, mask and transform a batch of images (twin of ``backend.prepare``)."""
+    cupy, n, box = kernels.cupy, len(data), kind.box
+    pixel_size_A = setup.optics[int(data.optics[0])].pixel_size_A
+    moves = round_half_away(poses.origin_A / pixel_size_A)
+    shift = cupy.asarray(np.clip(moves, -box, box).astype(np.int32))
+    gain = cupy.asarray((model.average_norm / poses.norm).astype(np.float32))
+    mean, bad = cupy.empty((n, 2), np.float32), cupy.empty(n, np.int32)
+    store, slot = raw
+    kernels.launch(
+        "images.cu", "background", (n,), (store, slot, shift, kind.circle, kind.corners, box, mean, bad)
+    )
+    fill = None if setup.zero_mask else cupy.asarray(_noise(setup, model, data, box))
+    masked, unmasked = (cupy.empty((n, box, box), np.float32) for _ in range(2))
+    arguments = (store, slot, shift, gain, kind.circle, kind.corners, mean, bad, fill, box, masked, unmasked)
+    kernels.launch("images.cu", "mask_images", (blocks(box * box), n), arguments)
+    transform = cupy.fft.rfft2(masked)
+    power = cupy.zeros((n, box // 2 + 1), np.float32)
+    kernels.launch("images.cu", "shell_power", (16, n), (transform, box, power), shared=4 * (box // 2 + 1))
+    if kind.phases:
+        masked = _demodulated(cupy, kind, data, transform, masked)
+    planes = _planes(kernels, kind, masked)
+    rows = cupy.empty((n, kind.still.n_pix), np.complex64)
+    group = cupy.asarray(data.optics)
+    transform = cupy.fft.rfft2(unmasked)
+    arguments = (
+        transform,
+        np.int64(transform[0].size),
+        kind.still.index,
+        kind.still.factor,
+        group,
+        kind.still.n_pix,
+        rows,
+    )
+    kernels.launch("images.cu", "gather_rows", (blocks(kind.still.n_pix), n), arguments)
+    scale = np.maximum(model.scale[data.group], 0.001).astype(np.float32)
+    return DeviceImages(
+        planes, plane_radius(kind.radius), rows, cupy.asarray(data.ctf.astype(np.float32)), cupy.asarray(scale),
+        group, np.asarray(moves * np.float64(pixel_size_A)), power, bad,
+    )  # fmt: skip
+
+
+def _noise(setup: ImagingSetup, model: HalfModel, data: ParticleData, box: int) -> NDArray[np.float32]:
+    """Noise of the estimated colour for the surroundings of particles."""
+    fill = np.empty((len(data), box, box), np.float32)
+    for g in np.unique(data.optics):
+        rows = np.flatnonzero(data.optics == g)
+        spectrum = spectrum_to_group(model.sigma2[g], box // 2 + 1, setup.optics[int(g)].ratio)
+        fill[rows] = mask_noise(setup.seed, data.particle_id[rows], spectrum, box)
+    return fill
+
+
+def _demodulated(cupy: Any, kind: Kind, data: ParticleData, transform: Any, masked: Any) -> Any:
+    """Masked images without the phase of odd aberrations (refinement.md 3.5)."""
+    for g, phase in kind.phases.items():
+        rows = np.flatnonzero(data.optics == g)
+        if rows.size:
+            at = cupy.asarray(rows)
+            masked[at] = cupy.fft.irfft2(transform[at] * phase, s=masked.shape[1:])
+    return masked
+
+
+def _planes(kernels: Kernels, kind: Kind, masked: Any) -> Any:
+    """Padded transforms, cut to what turned reading needs: (n, 2 R + 1, R + 3) complex64."""
+    cupy, n, size, radius = kernels.cupy, len(masked), 2 * kind.box, plane_radius(kind.radius)
+    padded = cupy.empty((n, size, size), np.float32)
+    kernels.launch(
+        "images.cu", "pad_images", (blocks(size * size), n), (masked, kind.window, kind.box, padded)
+    )
+    transform = cupy.fft.rfft2(padded)
+    planes = cupy.empty((n, 2 * radius + 1, radius + 3), np.complex64)
+    kernels.launch(
+        "images.cu", "assemble_planes", (blocks(planes[0].size), n), (transform, size, radius, planes)
+    )
+    return planes

@@ -1,0 +1,48 @@
+"""Starting the GPU backend of a rank: which device, how much of its memory, how sums meet (engine.md 8)."""
+
+from __future__ import annotations
+
+import logging
+
+from mpiapp.backend.base import Backend
+from mpiapp.backend.device_query import free_memory, load_cupy, load_nccl, visible_devices
+from mpiapp.backend.gpu import GpuBackend
+from mpiapp.parallel.base import Team
+from mpiapp.parallel.devices import bind_team, table
+from mpiapp.parallel.errors import raise_together
+from mpiapp.parallel.nccl import make_device_sums
+
+
+def start_gpu(team: Team, gpu: str, precision: str, threads: int) -> Backend:
+    """The backend of this rank: on its device, or on processors for a leader with workers (all ranks).
+
+    Raises
+    ------
+    DeviceError, ConfigError
+        CuPy or a device is missing, or --gpu names devices that are not there.
+    """
+    works = team.size == 1 or not team.is_leader
+    cupy, devices = None, ()
+    with raise_together(team):
+        if works:
+            cupy = load_cupy()
+            devices = visible_devices(cupy)
+    placement = bind_team(team, gpu, devices, lambda device: free_memory(cupy, device))
+    if team.is_leader:
+        log = logging.getLogger("mpiapp")
+        for line in table(placement.bindings):
+            log.info(line)
+        for warning in placement.warnings:
+            log.warning(f" WARNING: {warning}")
+    own = placement.of(team.rank)
+    if own is None:
+        if team.size > 1:
+            make_device_sums(team, None, None, placement)
+        from mpiapp.backend.cpu import CpuBackend
+
+        return CpuBackend(threads)
+    backend = GpuBackend(own.device.index, precision, own.share)
+    if team.size > 1:
+        with backend.device:
+            backend.sums = make_device_sums(team, cupy, load_nccl(), placement)
+    return backend

@@ -1,0 +1,274 @@
+"""One expectation step of one half on the device: its tables and accumulators, and the work on a batch."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.backend.arguments import log_row_prior, log_shift_prior
+from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.batches import rows_of
+from mpiapp.backend.gpu_coarse import check_order, global_states, local_states
+from mpiapp.backend.gpu_fine import Slices, Target, fine_pass, joined, no_posterior, to_host
+from mpiapp.backend.gpu_groups import States, group_neighbourhoods, group_states
+from mpiapp.backend.gpu_images import DeviceImages, Kind, make_kind, prepare
+from mpiapp.backend.gpu_pass import Pass, make_pass
+from mpiapp.backend.results import Outcome, batch_results
+from mpiapp.kernels.arguments import Posterior
+from mpiapp.model.local_search import LocalNeighbourhoods
+from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.projection import reference_spectrum
+from mpiapp.model.search import Search
+from mpiapp.model.sums import WeightedSums
+
+if TYPE_CHECKING:
+    from mpiapp.backend.gpu import GpuBackend
+
+# a table of all slices of a pass may take this share of the memory
+TABLE_SHARE = 0.1
+# and pays when it has at most this many directions for every particle
+TABLE_DIRECTIONS_PER_PARTICLE = 8
+# scores of a batch that are held at a time
+SCORE_SHARE = 0.08
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """What the results of a batch need in host memory (as ``prepare.PreparedBatch``)."""
+
+    old_A: NDArray[np.float64]
+    power: NDArray[np.float64]
+    bad: NDArray[np.bool_]
+
+
+class Task:
+    """Tables, accumulators, and the work on a batch."""
+
+    def __init__(
+        self,
+        backend: GpuBackend,
+        setup: ImagingSetup,
+        model: HalfModel,
+        search: Search,
+        data: ParticleData,
+        poses: Poses,
+    ) -> None:
+        self.backend, self.setup, self.model, self.search = backend, setup, model, search
+        self.cupy, self.kernels = backend.cupy, backend.kernels
+        self.stopped = False
+        self.n_particles = len(data)
+        self.sums = WeightedSums.zeros(
+            (0,), len(setup.optics), setup.n_shells, setup.n_groups, 1, search.n_directions
+        )
+        self.lock = threading.Lock()
+        put = self.cupy.asarray
+        (transform,) = model.transforms  # one class: settings.check_supported
+        self.volume = put(transform)
+        self._make_passes()
+        self.log_direction = put(log_row_prior(model.direction_prior))
+        self.family = (2**search.oversampling, search.children, search.shift_children)
+        side = self.volume.shape[0]
+        grid = self.cupy.zeros((side, side, self.volume.shape[2], 4), np.float32)
+        self.target = Target(grid, setup.padding, search.n_directions)
+        kinds = {(o.box, o.pixel_size_A) for o in setup.optics}
+        self.kinds: dict[tuple[int, float], Kind] = {
+            kind: make_kind(self.kernels, setup, model, search, *kind) for kind in kinds
+        }
+        for box in {box for box, _ in kinds}:
+            of_box = np.array([o.box == box for o in setup.optics])[data.optics]
+            backend.cache.reserve(box, data.particle_id[of_box])
+        self._make_tables()
+
+    def _make_passes(self) -> None:
+        setup, model, search = self.setup, self.model, self.search
+        spectrum = reference_spectrum(self.volume, setup.padding, setup.n_shells)
+        psi = search.grid.psi_deg
+        if search.sigma_deg is None:
+            psi = psi[: psi.size // 2]
+        common = (self.kernels, self.backend.precision, setup, model)
+        rest = (search.correlate, spectrum)
+        self.coarse: Pass = make_pass(*common, search.r_coarse, psi, search.coarse_shifts_A, *rest)
+        self.fine: Pass = make_pass(*common, search.r_max, search.fine_psi_deg, search.fine_shifts_A, *rest)
+
+    def _make_tables(self) -> None:
+        search, put = self.search, self.cupy.asarray
+        self.coarse_matrices, self.coarse_framed = self._matrices(search.coarse_matrices)
+        self.fine_matrices, self.fine_framed = self._matrices(search.fine_matrices)
+        n = search.n_directions
+        self.coarse_table = self.fine_table = None
+        if search.sigma_deg is None or self._pays(n, self.coarse):
+            self.coarse_table = self._slice(self.coarse, self.coarse_framed)
+            if search.sigma_deg is None:
+                self.coarse_power = self.coarse.slice_power(self.coarse_table)
+        if self._pays(n * search.children, self.fine):
+            self.fine_table = self._slice(self.fine, self.fine_framed)
+        self.every_row = put(np.arange(n, dtype=np.int32))
+
+    def _matrices(self, matrices: NDArray[np.float64]) -> tuple[Any, Any]:
+        """Matrices of directions, and those that the reference is read with: (n, 9) float32."""
+        put, flat = self.cupy.asarray, (len(matrices), 9)
+        framed = matrices @ self.model.frame
+        return put(matrices.reshape(flat).astype(np.float32)), put(framed.reshape(flat).astype(np.float32))
+
+    def _pays(self, rows: int, p: Pass) -> bool:
+        small = 2 * rows * p.pitch * p.precision.bytes <= TABLE_SHARE * self.backend.memory
+        return small and rows <= TABLE_DIRECTIONS_PER_PARTICLE * max(self.n_particles, 64)
+
+    def _slice(self, p: Pass, framed: Any) -> Any:
+        return p.slices(self.volume, float(self.setup.padding), framed, len(framed))
+
+    def order(self, near: LocalNeighbourhoods | None) -> NDArray[np.int64]:
+        """Order of the particles: neighbours on the sphere together in local searches.
+
+        They need the same slices, and back-projection finds the voxels that it adds to in the cache.
+        """
+        if near is None:
+            return np.arange(self.n_particles)
+        return np.argsort(near.direction[near.offsets[:-1]], kind="stable")
+
+    def run(
+        self,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        near: LocalNeighbourhoods | None,
+        rows: NDArray[np.int64],
+    ) -> tuple[Poses, NDArray[np.bool_]]:
+        """Both passes and the sums of one batch."""
+        optics = self.setup.optics[int(data.optics[0])]
+        kind = self.kinds[optics.box, optics.pixel_size_A]
+        raw = self.backend.cache.get(data, optics.box, read)
+        images = prepare(self.kernels, self.setup, self.model, kind, data, poses, raw)
+        model, shifts_A = self.model, (self.search.coarse_shifts_A, self.search.fine_shifts_A)
+        shifts = log_shift_prior(shifts_A, images.old_A, model.offset_centre_A, model.sigma_offset_A)
+        log_shift = self.cupy.asarray(shifts.log_prior[:, 0])
+        part = None if near is None else rows_of(near, rows)
+        states, count = self._coarse(images, log_shift, part)
+        bad = images.bad.get().astype(bool)
+        if bad.any():
+            states = _without(self.cupy, states, images.bad)
+        posterior = self._fine(images, kind, states, log_shift)
+        batch = HostBatch(images.old_A, images.power.get().astype(np.float64), bad)
+        n_significant = np.where(bad, 0, count.get())
+        outcome = Outcome(posterior, n_significant, self.search.n_directions)
+        with self.lock:
+            new = batch_results(self.setup, model, self.search, data, poses, batch, outcome, self.sums)
+        return new, bad
+
+    def _coarse(
+        self, images: DeviceImages, log_shift: Any, near: LocalNeighbourhoods | None
+    ) -> tuple[States, Any]:
+        s = self.search
+        limits = (s.fraction, s.max_significant, s.correlate)
+        if near is None:
+            return self._global(images, log_shift, limits)
+        assert s.sigma_deg is not None
+        cutoff = max(3 * s.sigma_deg, 0.501 * s.grid.psi_step_deg)
+        groups = group_neighbourhoods(
+            self.cupy, near, self.coarse.n_psi, s.grid.psi_step_deg, s.sigma_deg, cutoff, self.coarse.n_trans
+        )
+        table, row_of = self._coarse_slices(groups.directions)
+        return local_states(self.coarse, images, groups, table, row_of[groups.directions], log_shift, *limits)
+
+    def _global(
+        self, images: DeviceImages, log_shift: Any, limits: tuple[float, int, bool]
+    ) -> tuple[States, Any]:
+        """The dense coarse pass, as many images at a time as scores fit."""
+        p, n = self.coarse, len(images.planes)
+        rows = p.n_psi * p.n_trans
+        per_image = rows * (8 * self.search.n_directions + 2 * p.pitch * p.precision.bytes)
+        at_once = int(max(1, min(n, SCORE_SHARE * self.backend.memory // per_image)))
+        parts, counts = [], []
+        for first in range(0, n, at_once):
+            some = images.part(first, first + at_once)
+            states, count = global_states(
+                p, some, self.coarse_table, self.coarse_power, self.log_direction,
+                log_shift[first : first + at_once], *limits,
+            )  # fmt: skip
+            states.image += np.int32(first)
+            parts.append(states)
+            counts.append(count)
+        return _joined(self.cupy, parts), self.cupy.concatenate(counts)
+
+    def _fine(self, images: DeviceImages, kind: Kind, states: States, log_shift: Any) -> Posterior:
+        """The fine pass, as many images at a time as scores fit."""
+        search, n = self.search, len(images.planes)
+        n_shell = search.r_max + 1
+        if not states.image.size:
+            return no_posterior(n, n_shell, search.n_directions)
+        states = check_order(self.kernels, states, search.grid.n_psi)
+        groups = group_states(
+            self.cupy, states, search.grid.n_psi, search.n_directions, self.coarse.n_trans, log_shift
+        )
+        slices = self._fine_slices(groups.directions)
+        parts = []
+        for first, last, g0, g1 in self._portions(groups, n):
+            some = groups.part(g0, g1)
+            some.image = some.image - np.int32(first)
+            posterior, _ = fine_pass(
+                self.fine, some, images.part(first, last), slices, kind.still, self.target,
+                log_shift[first:last], self.family, search.fraction, search.correlate, n_shell,
+            )  # fmt: skip
+            parts.append(to_host(self.cupy, posterior))
+        return joined(parts)
+
+    def _portions(self, groups: Any, n: int) -> list[tuple[int, int, int, int]]:
+        """Runs of images, and of their groups, whose scores and turned rows fit together."""
+        of_psi, of_rows, of_shifts = self.family
+        image = groups.image.get()
+        size = (groups.n_d.astype(np.int64) * groups.n_t).get() * (of_psi * of_rows * of_shifts * 4 * 2)
+        size = size + of_psi * self.fine.pitch * 12
+        per_image = np.bincount(image, size, n)
+        limit = SCORE_SHARE * self.backend.memory
+        portions, first, used = [], 0, 0.0
+        for i in range(n):
+            if i > first and used + per_image[i] > limit:
+                portions.append((first, i))
+                first, used = i, 0.0
+            used += per_image[i]
+        portions.append((first, n))
+        edges = [np.searchsorted(image, [a, b]) for a, b in portions]
+        return [(a, b, int(e[0]), int(e[1])) for (a, b), e in zip(portions, edges, strict=True)]
+
+    def _coarse_slices(self, directions: Any) -> tuple[Any, Any]:
+        """Slices of the directions of a batch, and the row of each direction."""
+        if self.coarse_table is not None:
+            return self.coarse_table, self.every_row
+        used = self.cupy.unique(directions)
+        row_of = self.cupy.zeros(self.search.n_directions, np.int32)
+        row_of[used] = self.cupy.arange(used.size, dtype=np.int32)
+        return self._slice(self.coarse, self.coarse_framed[used]), row_of
+
+    def _fine_slices(self, directions: Any) -> Slices:
+        """Slices of the children of the directions of a batch."""
+        cupy, children = self.cupy, self.search.children
+        if self.fine_table is not None:
+            return Slices(self.fine_table, self.every_row * np.int32(children), self.fine_matrices)
+        used = cupy.unique(directions)
+        row_of = cupy.zeros(self.search.n_directions, np.int32)
+        row_of[used] = cupy.arange(used.size, dtype=np.int32) * np.int32(children)
+        rows = (used[:, None].astype(np.int64) * children + cupy.arange(children)).ravel()
+        return Slices(self._slice(self.fine, self.fine_framed[rows]), row_of, self.fine_matrices[rows])
+
+    def total(self) -> WeightedSums:
+        """Sums of all batches; the grid stays on the device, with a fourth, unused number a voxel."""
+        self.cupy.cuda.get_current_stream().synchronize()
+        self.sums.grid = self.target.grid[None]
+        return self.sums
+
+
+def _without(cupy: Any, states: States, bad: Any) -> States:
+    """States of good images: a bad image without states adds nothing to any sum."""
+    kept = cupy.flatnonzero(bad[states.image] == 0)
+    return States(*(getattr(states, f)[kept] for f in ("image", "psi", "direction", "shift", "prior")))
+
+
+def _joined(cupy: Any, parts: list[States]) -> States:
+    if len(parts) == 1:
+        return parts[0]
+    names = ("image", "psi", "direction", "shift", "prior")
+    return States(*(cupy.concatenate([getattr(part, name) for part in parts]) for name in names))

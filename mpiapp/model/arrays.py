@@ -1,0 +1,51 @@
+"""Which module an array belongs to, so that the science is written once for host and device arrays.
+
+NumPy is known here; a backend on a device registers its own module when it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import fft
+
+
+def _bincount(index: Any, weights: Any, n: int) -> Any:
+    return np.bincount(index, weights, n)[:n]
+
+
+@dataclass(frozen=True)
+class ArrayModule:
+    """Array functions, one-dimensional transforms, and sums by bin of one kind of array.
+
+    Attributes
+    ----------
+    xp : module with NumPy's functions.
+    fft : object with rfft, irfft, fft, ifft and rfftn, irfftn, as scipy.fft has them.
+    bincount : (index, weights or None, n) to (n,) sums; indices of n and more are left out.
+    """
+
+    xp: Any
+    fft: Any
+    bincount: Callable[[Any, Any, int], Any]
+
+
+_known = {"numpy": ArrayModule(np, fft, _bincount)}
+
+
+def register(name: str, module: ArrayModule) -> None:
+    """Make a kind of array known by the name of the package that defines it."""
+    _known[name] = module
+
+
+def module_of(array: Any) -> ArrayModule:
+    """The module of an array; NumPy's for anything else."""
+    return _known.get(type(array).__module__.partition(".")[0], _known["numpy"])
+
+
+def to_host(array: Any) -> Any:
+    """The array in host memory."""
+    return array.get() if hasattr(array, "get") else array
