@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
-from mpiapp.backend.prepare import PreparedBatch
 from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.noise import sums_to_model, to_model_shell
 from mpiapp.model.particles import ParticleData, Poses
@@ -16,6 +17,24 @@ from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 
 F64 = NDArray[np.float64]
+
+
+class Prepared(Protocol):
+    """What is looked at of a prepared batch, on whatever device it was prepared."""
+
+    @property
+    def old_A(self) -> F64:
+        """(n, 2) whole-pixel offsets that were applied, in A."""
+
+    @property
+    def power(self) -> F64:
+        """(n, L / 2 + 1) |X|^2 by shell of the image, norm correction applied."""
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """(n,) images that hold NaN or infinity."""
+
+
 # Shells whose signal outweighs the prior by this factor determine the intensity scales
 SCALE_DATA_VS_PRIOR = 3.0
 
@@ -26,7 +45,7 @@ def batch_results(
     search: Search,
     data: ParticleData,
     poses: Poses,
-    batch: PreparedBatch,
+    batch: Prepared,
     posterior: Posterior,
     n_significant: NDArray[np.int64],
     sums: WeightedSums,
@@ -61,12 +80,12 @@ def batch_results(
     return new
 
 
-def _best_poses(search: Search, posterior: Posterior, batch: PreparedBatch) -> Poses:
+def _best_poses(search: Search, posterior: Posterior, batch: Prepared) -> Poses:
     """Angles and total offsets of the best fine states."""
     direction, child, psi, psi_child, shift = posterior.best.T
     fine = direction.astype(np.int64) * search.children + child
     angle = search.fine_psi_deg[psi * 2**search.oversampling + psi_child]
-    rot, tilt, psi_deg = matrix_to_euler(rotation_z(angle) @ search.fine_matrices[fine])
+    rot, tilt, psi_deg = matrix_to_euler(rotation_z(angle) @ search.fine_matrices_of(fine))
     poses = Poses.zeros(len(direction))
     poses.rot_deg, poses.tilt_deg, poses.psi_deg = rot, tilt, psi_deg
     poses.origin_A = batch.old_A + search.fine_shifts_A[shift]
@@ -74,7 +93,7 @@ def _best_poses(search: Search, posterior: Posterior, batch: PreparedBatch) -> P
 
 
 def _residual(
-    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: PreparedBatch, posterior: Posterior
+    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: Prepared, posterior: Posterior
 ) -> tuple[F64, dict[int, F64]]:
     """Expected |Ref - X|^2 of each image by shell of the model, (n, n_shells), and pixels a shell by optics group."""
     n_shells = setup.n_shells
@@ -93,7 +112,7 @@ def _residual(
     return out, pixels
 
 
-def _power_beyond_model(setup: ImagingSetup, data: ParticleData, batch: PreparedBatch) -> F64:
+def _power_beyond_model(setup: ImagingSetup, data: ParticleData, batch: Prepared) -> F64:
     """|X|^2 of each image in shells finer than the model's: the norm is that of the whole image."""
     out = np.zeros(len(data))
     for g in np.unique(data.optics):
@@ -110,7 +129,7 @@ def _to_model(power: F64, n_shells: int, ratio: float) -> F64:
 
 
 def _log_likelihood(
-    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: PreparedBatch, posterior: Posterior
+    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: Prepared, posterior: Posterior
 ) -> F64:
     """Log-likelihood of each image: log sum of weights with the constants that the scores leave out."""
     out = posterior.log_best + posterior.log_sum

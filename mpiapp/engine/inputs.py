@@ -76,7 +76,7 @@ def read_inputs(config: RefineConfig, seed: int, reference: tuple[F32, float] | 
     )
     volume, box, pixel_size = _fit_reference(config, table, volume, pixel_size)
     if config.ini_high > 0 and reference is None:
-        volume = np.asarray(lowpass_map(volume, pixel_size, config.ini_high), np.float32)
+        volume = np.asarray(lowpass_map(volume, pixel_size, config.ini_high, workers=-1), np.float32)
     diameter = (
         config.particle_diameter if config.particle_diameter > 0 else (box - 2 * config.maskedge) * pixel_size
     )

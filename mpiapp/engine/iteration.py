@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,7 @@ class Iteration:
         grids: list[F64 | None] = [None, None]
         small: list[list[F64]] = []
         for h in HALVES:
-            mine = sums[h].arrays() if h in sums else [None]
+            mine: list[Any] = sums[h].arrays() if h in sums else [None]
             grids[h] = self.backend.reduce_grid(team, h, mine[0])
             reduced = team.reduce_set(h, mine[1:])
             root = team.is_root(h)

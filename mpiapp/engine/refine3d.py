@@ -186,8 +186,8 @@ class Refinement:
         for h in HALVES:
             rows = np.flatnonzero(state.half == h + 1)
             drift = estimate_drift(
-                self._leader_map(h),
-                state.anchor,
+                self.backend.to_device(self._leader_map(h)),
+                self.backend.to_device(state.anchor),
                 self.setup.pixel_size_A,
                 1 / state.anchor_frequency,
                 self.setup.group,
@@ -384,12 +384,16 @@ def _backend(team: Team, config: RefineConfig, threads: int) -> Backend:
         return CpuBackend(threads)
     from mpiapp.backend.gpu_start import start_gpu
 
-    return start_gpu(team, config.gpu, config.precision, threads)
+    return start_gpu(team, config.gpu, config.precision, threads, clock=config.verb > 1)
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
 
+    if config.gpu is not None:
+        from mpiapp.backend.gpu_start import find_devices
+
+        find_devices(team)  # a missing device is told before anything is read
     try:
         start = begin(team, config)
         if start is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.background import BackgroundWriter
 from mpiapp.engine.inputs import Inputs, make_reader, read_inputs, resolve_seed
 from mpiapp.engine.iteration import HALVES, Share
 from mpiapp.engine.noise import first_noise, without_signal
@@ -30,6 +31,8 @@ from mpiapp.parallel.errors import raise_together
 from mpiapp.report import log
 
 F32 = NDArray[np.float32]
+# shells in which the edge of the low-pass ends, with interpolation
+LOWPASS_REACH = 4
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Start:
     threads: int
     state: RunState | None = None
     inputs: Inputs | None = None
-    writer: Writer | None = None
+    writer: Writer | BackgroundWriter | None = None
     partial: dict[str, Any] | None = None  # an iteration that was cut short (leader)
 
 
@@ -83,6 +86,8 @@ def begin(team: Team, config: RefineConfig) -> Start | None:
         start.state, start.inputs, start.partial = led.state, led.inputs, led.partial
         policy, particles = make_policy(config, setup), fingerprint(led.inputs)
         start.writer = Writer(config, setup, policy, led.inputs.table, names, particles)
+        if config.gpu is not None:
+            start.writer = BackgroundWriter(start.writer)
     return start
 
 
@@ -173,9 +178,10 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
     n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
     per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
     read = make_reader(inputs.table.stack_paths)
-    sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
+    sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
+    tau2 = _signal_power(config, setup, inputs.reference, workers)
     if not config.firstiter_cc:
-        sigma2 = without_signal(setup, inputs.data, inputs.reference, sigma2, workers)
+        sigma2 = without_signal(setup, inputs.data, tau2, sigma2)
     zero = np.zeros(setup.n_shells)
     halves = [
         HalfState(
@@ -184,7 +190,7 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
             np.full(n_dir, 1.0 / n_dir),
             zero.copy(),
             zero.copy(),
-            _first_data_vs_prior(setup, inputs.reference, sigma2, int((inputs.half == h + 1).sum()), workers),
+            _first_data_vs_prior(setup, tau2, sigma2, int((inputs.half == h + 1).sum())),
             zero.copy(),
             np.array([1.0, config.offset, 0.0, 0.0]),
         )
@@ -203,12 +209,21 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
     )
 
 
+def _signal_power(
+    config: RefineConfig, setup: ImagingSetup, reference: F32, workers: int
+) -> NDArray[np.float64]:
+    """Signal power of the starting reference by shell, (n_shells,); nothing is left beyond a low-pass."""
+    r_max = setup.box // 2
+    if config.ini_high > 0:
+        r_max = min(r_max, int(setup.box * setup.pixel_size_A / config.ini_high) + LOWPASS_REACH)
+    transform = transform_reference(reference, r_max, setup.padding, workers=workers)
+    return reference_spectrum(transform, setup.padding, setup.n_shells)
+
+
 def _first_data_vs_prior(
-    setup: ImagingSetup, reference: F32, sigma2: NDArray[np.float64], n_particles: int, workers: int
+    setup: ImagingSetup, tau2: NDArray[np.float64], sigma2: NDArray[np.float64], n_particles: int
 ) -> NDArray[np.float64]:
     """Signal-to-noise that the reference promises, for the image size of iteration 1 (refinement.md 5.8)."""
-    transform = transform_reference(reference, setup.box // 2, setup.padding, workers=workers)
-    tau2 = reference_spectrum(transform, setup.padding, setup.n_shells)
     mean = sigma2.mean(0)
     evidence = np.where(mean > 0, n_particles / np.where(mean > 0, mean, 1), 0)
     shells = np.arange(setup.n_shells)

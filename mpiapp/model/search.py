@@ -71,6 +71,20 @@ class Search:
         rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
         return direction_matrices(rot, tilt, self.perturbation * self.grid.step_deg)
 
+    def coarse_matrices_of(self, directions: NDArray[np.integer]) -> NDArray[np.float64]:
+        """D_d of some coarse directions, (n, 3, 3): fine grids have too many to make them all."""
+        grid = self.grid
+        return direction_matrices(
+            grid.rot_deg[directions], grid.tilt_deg[directions], self.perturbation * grid.step_deg
+        )
+
+    def fine_matrices_of(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """D_d of some fine directions, numbered as in `fine_matrices`: (n, 3, 3)."""
+        direction, child = np.divmod(np.asarray(rows, np.int64), self.children)
+        pixels = self.grid.pixel[direction].astype(np.int64) * self.children + child
+        rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
+        return direction_matrices(rot, tilt, self.perturbation * self.grid.step_deg)
+
     @cached_property
     def fine_psi_deg(self) -> NDArray[np.float64]:
         """In-plane angles of the fine pass, children of one coarse angle together."""

@@ -23,8 +23,6 @@ def make(**options: object) -> RefineConfig:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"gpu": ""}, ["--gpu: ", "leave --gpu out"]),
-        ({"gpu": "0:1"}, ["--gpu 0:1: "]),
         ({"precision": "half"}, ["--precision half"]),
         ({"precision": "double"}, ["--precision double", "--precision single"]),
         ({"ctf_intact_first_peak": True}, ["--ctf_intact_first_peak", "RELION"]),
@@ -39,7 +37,9 @@ def test_refused(options: dict[str, object], words: list[str]) -> None:
     assert [word for word in words if word not in str(fault.value)] == []
 
 
-@pytest.mark.parametrize("options", [{}, {"precision": "single"}, {"strict_highres_exp": 8}])
+@pytest.mark.parametrize(
+    "options", [{}, {"precision": "single"}, {"strict_highres_exp": 8}, {"gpu": "0", "precision": "half"}]
+)
 def test_accepted(options: dict[str, object]) -> None:
     check_supported(make(**options))
 
