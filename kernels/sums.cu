@@ -127,9 +127,32 @@ __global__ void reference_sums(const int* __restrict__ entry_start, const Entry*
     }
 }
 
-// Back-projection: every image, weighted over its states, into the padded grid (refinement.md 2.4).
-//   rows (n_img, n_still) float2 unmasked transforms at the image's own pixels; kx, ky, sx, sy, even, weight
-//   (n_optics, n_still), even may be null; grid (2R+1, 2R+1, R+1) float4: real, imaginary, weight, unused; added to.
+namespace {
+
+// Add one pixel of a slice to the eight voxels around its place (refinement.md 2.4).
+//   m: first two rows of the orientation; value: real, imaginary, weight.
+__device__ __forceinline__ void insert_pixel(const float* m, float x, float y, float4 value, int radius,
+                                             float4* __restrict__ grid) {
+    const Place at = place(m[0] * x + m[3] * y, m[1] * x + m[4] * y, m[2] * x + m[5] * y, radius);
+    const long long ny = radius + 1, nz = static_cast<long long>(2 * radius + 1) * (radius + 1);
+    value.y *= at.sign;
+#pragma unroll
+    for (int corner = 0; corner < 8; ++corner) {
+        const int dx = corner & 1, dy = (corner >> 1) & 1, dz = corner >> 2;
+        const float share = (dx ? at.x : 1.0f - at.x) * (dy ? at.y : 1.0f - at.y) * (dz ? at.z : 1.0f - at.z);
+        add(grid + at.index + dx + dy * ny + dz * nz,
+            make_float4(share * value.x, share * value.y, share * value.z, 0.0f));
+    }
+}
+
+}  // namespace
+
+// Back-projection: every image, weighted over its states, into the padded grid; or into slices, one for every
+// orientation of the grid, which are inserted once at the end: adding to a slice is seventy times cheaper.
+//   rows (n_img, n_still) float2 unmasked transforms at the image's own pixels; sx, sy, even, place_x, place_y, weight
+//   (n_optics, n_still), even may be null; number (n_entry) of the orientation.
+//   grid (2R+1, 2R+1, R+1) float4: real, imaginary, weight, unused; or slices (n_orientation, n_still) float4, the other
+//   one null; added to.
 // Grid: (n_still / 128 rounded up, n_img).
 extern "C" __global__ void back_project(const int* __restrict__ entry_start, const Entry* __restrict__ entries,
                                         const float* __restrict__ orientation, const float2* __restrict__ rows,
@@ -139,7 +162,8 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
                                         const float* __restrict__ even, const float* __restrict__ weight_of,
                                         int n_still, const float* __restrict__ ctf, const float* __restrict__ scale,
                                         const int* __restrict__ group, const StillOptics* __restrict__ optics,
-                                        int radius, float padding, float4* __restrict__ grid) {
+                                        int radius, float padding, float4* __restrict__ grid,
+                                        const int* __restrict__ number, float4* __restrict__ slices) {
     const int i = blockIdx.y, p = blockIdx.x * blockDim.x + threadIdx.x;
     const int first = entry_start[i], last = entry_start[i + 1];
     if (p >= n_still || first == last) return;
@@ -153,7 +177,6 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
     const float power = premultiplied ? scale[i] * f * f * inverse : scale[i] * scale[i] * f * f * inverse;
     const float2 value = rows[static_cast<long long>(i) * n_still + p];
     const float x = kx[p], y = ky[p], px = padding * place_x[at], py = padding * place_y[at];
-    const long long ny = radius + 1, nz = static_cast<long long>(2 * radius + 1) * (radius + 1);
     float2 mean = make_float2(0.0f, 0.0f);
     float weight = 0.0f;
     for (int e = first; e < last; ++e) {
@@ -162,17 +185,36 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
         mean.y += entries[e].weight * moved.y;
         weight += entries[e].weight;
         if (e + 1 < last && entries[e + 1].row == entries[e].row && entries[e + 1].base == entries[e].base) continue;
-        const float* m = orientation + 6 * static_cast<long long>(e);
-        const Place at3 = place(m[0] * px + m[3] * py, m[1] * px + m[4] * py, m[2] * px + m[5] * py, radius);
-        const float re = factor * mean.x, im = factor * mean.y * at3.sign, w = power * weight;
-#pragma unroll
-        for (int corner = 0; corner < 8; ++corner) {
-            const int dx = corner & 1, dy = (corner >> 1) & 1, dz = corner >> 2;
-            const float share =
-                (dx ? at3.x : 1.0f - at3.x) * (dy ? at3.y : 1.0f - at3.y) * (dz ? at3.z : 1.0f - at3.z);
-            add(grid + at3.index + dx + dy * ny + dz * nz, make_float4(share * re, share * im, share * w, 0.0f));
-        }
+        const float4 sum = make_float4(factor * mean.x, factor * mean.y, power * weight, 0.0f);
+        if (slices) add(slices + static_cast<long long>(number[e]) * n_still + p, sum);
+        else insert_pixel(orientation + 6 * static_cast<long long>(e), px, py, sum, radius, grid);
         mean = make_float2(0.0f, 0.0f);
         weight = 0.0f;
+    }
+}
+
+// Slices of all orientations into the padded grid, at the end of the expectation step.
+//   direction (n_row, 9) matrices; slices (n_row, n_psi, n_still) float4; place_x, place_y (n_still) of the one geometry.
+// Grid: (n_still / 128 rounded up, rows at a time).
+extern "C" __global__ void insert_slices(const float4* __restrict__ slices, const float* __restrict__ direction,
+                                         const float* __restrict__ cosine, const float* __restrict__ sine, int n_row,
+                                         int n_psi, const StillOptics* __restrict__ optics,
+                                         const float* __restrict__ place_x, const float* __restrict__ place_y,
+                                         int n_still, int radius, float padding, float4* __restrict__ grid) {
+    const int p = blockIdx.x * blockDim.x + threadIdx.x;
+    if (p >= n_still) return;
+    const float* back = optics[0].back_turn;
+    for (int row = blockIdx.y; row < n_row * n_psi; row += gridDim.y) {
+        const float4 value = slices[static_cast<long long>(row) * n_still + p];
+        if (value.z == 0.0f) continue;
+        const float* d = direction + 9 * (row / n_psi);
+        const float c = cosine[row % n_psi], s = sine[row % n_psi];
+        float m[6];
+        for (int k = 0; k < 3; ++k) {
+            const float a = c * d[k] + s * d[3 + k], b = c * d[3 + k] - s * d[k];
+            m[k] = back[0] * a + back[2] * b;
+            m[3 + k] = back[1] * a + back[3] * b;
+        }
+        insert_pixel(m, padding * place_x[p], padding * place_y[p], value, radius, grid);
     }
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,8 +15,9 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
 from mpiapp.backend.gpu_arrays import device_module
+from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_images import ImageCache
-from mpiapp.backend.gpu_kernels import PRECISIONS, Kernels, Precision, blocks
+from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_task import Task
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
@@ -36,9 +39,12 @@ class GpuBackend:
     device : index of the device among those visible.
     precision : auto, half, tf32, single or double: of the score products.
     memory : bytes of device memory to use at most, 0 for what is free.
+    batch : images in work together;  clock : log the device's time by kernel.
     """
 
-    def __init__(self, device: int = 0, precision: str = "auto", memory: int = 0, batch: int = 256) -> None:
+    def __init__(
+        self, device: int = 0, precision: str = "auto", memory: int = 0, batch: int = 256, clock: bool = False
+    ) -> None:
         from mpiapp.backend.device_query import load_cupy
 
         self.cupy = load_cupy()
@@ -46,6 +52,7 @@ class GpuBackend:
         self.batch = batch
         with self.device:
             self.kernels = Kernels(self.cupy)
+            self.kernels.clock = KernelClock(self.cupy) if clock else None
             free = int(self.cupy.cuda.runtime.memGetInfo()[0])
             self.memory = min(memory, free) if memory > 0 else free
             self.cupy.get_default_memory_pool().set_limit(size=int(0.95 * self.memory))
@@ -68,6 +75,7 @@ class GpuBackend:
         step: Callable[[int], bool],
     ) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
         """See :class:`mpiapp.backend.base.Backend`."""
+        begun = time.monotonic()
         with self.device:
             task = Task(self, setup, model, search, data, poses)
             near = neighbourhoods(setup, search, poses)
@@ -94,12 +102,32 @@ class GpuBackend:
             ]
             for job in jobs:
                 job.result()
-            return task.total(), out, bad
+            sums = task.total()
+            self._report(task.errors, time.monotonic() - begun)
+            return sums, out, bad
+
+    def _report(self, errors: NDArray[np.float64] | None, seconds: float) -> None:
+        """Log the error of the scores, choose the precision of the next step, and log device time by kernel."""
+        log = logging.getLogger("mpiapp")
+        if errors is not None and errors.size:
+            self.score_error = float(np.sqrt(np.mean(errors**2)))
+            log.info(
+                f" Scores in {self.precision.name} precision: r.m.s. error {self.score_error:.3f} nats against double"
+            )
+            if self.wanted == "auto" and self.score_error > LARGEST_ERROR:
+                self.precision = PRECISIONS[BETTER[self.precision.name]]
+                log.info(f" Scores are computed in {self.precision.name} precision from now on")
+        if self.kernels.clock is not None:
+            times = self.kernels.clock.take()
+            busy = sum(ms for ms, _ in times.values())
+            log.info(f" Device busy with kernels {busy / 1e3:.2f} of {seconds:.2f} s (streams overlap):")
+            for name, (ms, launches) in list(times.items())[:12]:
+                log.info(f"   {name:<28} {ms:9.1f} ms  {launches:5d} launches")
 
     def slices(
         self, volume: Any, radius: int, padding: float, matrices: NDArray[np.float64], kx: Any, ky: Any
-    ) -> NDArray[np.float32]:
-        """See :class:`mpiapp.backend.base.Backend`."""
+    ) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`; a device array."""
         with self.device:
             put, n, n_pix = self.cupy.asarray, len(matrices), int(kx.size)
             out = self.cupy.empty((2, n, n_pix), np.float32)
@@ -121,7 +149,7 @@ class GpuBackend:
                 out,
             )
             self.kernels.launch("slicing.cu", "slice_directions<float>", (blocks(n_pix), n), arguments)
-            return np.ascontiguousarray(out.get().transpose(1, 0, 2))
+            return out.transpose(1, 0, 2)
 
     def to_device(self, array: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""

@@ -43,18 +43,21 @@ def global_states(
     psi_of = cupy.tile(cupy.arange(n_psi, dtype=np.int32), n)
     base, weight = p.turned(images, image_of, psi_of)
     real, imaginary = (cupy.empty((n * n_row, p.pitch), p.precision.dtype) for _ in range(2))
-    arguments = (image_of, psi_of, n * n_psi, images.group, p.optics, p.cosine, p.sine, p.shift_A, n_trans, p.qx, p.qy,
-                 p.n_pix, base, p.pitch, p.pitch, real, imaginary)  # fmt: skip
+    arguments: tuple[Any, ...] = (
+        image_of, psi_of, n * n_psi, images.group, p.optics, p.cosine, p.sine, p.shift_A, n_trans, p.qx, p.qy, p.n_pix,
+        base, p.pitch, p.pitch, real, imaginary,
+    )  # fmt: skip
     grid = (blocks(p.pitch), min(n * n_psi, 65535))
     p.kernels.launch("inplane.cu", f"shift_rows<{p.precision.kernel}>", grid, arguments)
     scores = cupy.empty(n * 2 * n_row * n_dir, np.float32)
     half = n_row * n_dir
     for part, (rows, side) in enumerate(((real, table[0]), (imaginary, table[1]))):
-        multiply(
-            cupy, p.precision, rows, side, scores[part * half :], n_batch=n, n_rows=n_row, stride_out=2 * half
-        )
+        with p.kernels.timed("coarse product"):
+            out = scores[part * half :]
+            multiply(cupy, p.precision, rows, side, out, n_batch=n, n_rows=n_row, stride_out=2 * half)
     del real, imaginary
-    h = weight @ power.T
+    with p.kernels.timed("coarse power"):
+        h = weight @ power.T
     arguments = (scores, h, log_direction, log_shift, n_dir, n_psi, n_trans, correlate)
     p.kernels.launch("select.cu", "combine_halves", (blocks(n_dir), n_row, n), arguments)
     start = cupy.arange(n + 1, dtype=np.int64) * (2 * half)

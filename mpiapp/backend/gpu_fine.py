@@ -29,12 +29,29 @@ class Slices:
 
 
 @dataclass
+class Scored:
+    """Scores of a fine pass as they lie on the device, for the check of their precision."""
+
+    groups: Groups
+    image_of: Any
+    psi_of: Any
+    rows: Any  # row of the table of each listed direction's first child
+    matrices: Any  # of the rows
+    scores: Any
+    out_start: Any
+    found: Any  # accepted ones
+
+
+@dataclass
 class Target:
     """What back-projection adds to."""
 
     grid: Any  # (2 R + 1, 2 R + 1, R + 1, 4) float32
     padding: float
     n_dir: int
+    slices: Any = (
+        None  # (orientations of the fine grid, n_still, 4) float32: sums that are inserted at the end
+    )
 
 
 def fine_pass(
@@ -49,13 +66,12 @@ def fine_pass(
     fraction: float,
     correlate: bool,
     n_shell: int,
-) -> tuple[Posterior, Any]:
+) -> tuple[Posterior, Scored]:
     """Posterior over the children of the grouped states, and its sums; what of it goes to the host comes as one.
 
     Returns
     -------
-    Posterior of all images, and what the check of precision looks at: selection, scores, first score of each group,
-    turned rows, rows of the table.
+    Posterior of all images, and what the check of precision looks at.
     """
     cupy, n, of_psi = p.kernels.cupy, len(images.planes), family[0]
     image_of = cupy.repeat(groups.image, of_psi)
@@ -79,12 +95,17 @@ def fine_pass(
     p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
     entry_start = starts(cupy, chosen.count, np.int32)
     cross, power = _reference_sums(p, slices.table, entries, entry_start, base, weight, n, n_shell)
-    _back_project(p, images, still, target, entries, entry_start, orientation)
     direction = groups.directions[listed]
+    number = None
+    if target.slices is not None:
+        fine = direction * np.int32(family[1]) + child // np.int32(of_psi)
+        number = fine * np.int32(p.n_psi) + psi_of[entries.view(np.int32)[:, 1]]
+    _back_project(p, images, still, target, entries, entry_start, orientation, number)
     w, image = entries[:, 2].astype(np.float64), entries.view(np.int32)[:, 7]
-    direction_weight = cupy.bincount(direction, w, target.n_dir)
+    direction_weight = _sums_by(cupy, direction, w, target.n_dir)
     offset = cupy.asarray(images.old_A)[image] + p.shift_A[shift]
-    variance, total = cupy.bincount(image, w * (offset**2).sum(1), n), cupy.bincount(image, w, n)
+    square = (offset**2).sum(1)
+    variance, total = _sums_by(cupy, image, w * square, n), _sums_by(cupy, image, w, n)
     best = _best(cupy, chosen, entries, psi_of, direction, child, shift, of_psi)
     posterior = Posterior(
         best,
@@ -98,7 +119,15 @@ def fine_pass(
         variance,
         total,
     )
-    return posterior, (chosen, scores, out_start, base, rows)
+    scored = Scored(groups, image_of, psi_of, rows, slices.matrices, scores, out_start, chosen.found)
+    return posterior, scored
+
+
+def _sums_by(cupy: Any, index: Any, weights: Any, n: int) -> Any:
+    """As bincount, which would wait for the device to look at the indices first."""
+    out = cupy.zeros(n, np.float64)
+    cupy.add.at(out, index, weights)
+    return out
 
 
 def _reference_sums(
@@ -123,12 +152,23 @@ def _back_project(
     entries: Any,
     entry_start: Any,
     orientation: Any,
+    number: Any,
 ) -> None:
     arguments = (entry_start, entries, orientation, images.rows, still.kx, still.ky, still.place_x, still.place_y,
                  still.sx, still.sy, still.even, still.weight, still.n_pix, images.ctf, images.scale, images.group,
-                 still.optics, target.grid.shape[2] - 1, target.padding, target.grid)  # fmt: skip
+                 still.optics, target.grid.shape[2] - 1, target.padding, target.grid, number, target.slices)  # fmt: skip
     grid = (blocks(still.n_pix, 128), len(images.rows))
     p.kernels.launch("sums.cu", "back_project", grid, arguments, block=128)
+
+
+def insert_slices(p: Pass, target: Target, still: MapSide, matrices: Any) -> None:
+    """Add the sums by orientation to the grid."""
+    rows = len(matrices)
+    arguments = (target.slices, matrices, p.cosine, p.sine, rows, p.n_psi, still.optics, still.place_x, still.place_y,
+                 still.n_pix, target.grid.shape[2] - 1, target.padding, target.grid)  # fmt: skip
+    grid = (blocks(still.n_pix, 128), min(rows * p.n_psi, 65535))
+    p.kernels.launch("sums.cu", "insert_slices", grid, arguments, block=128)
+    target.slices = None
 
 
 def _best(
@@ -152,7 +192,7 @@ def _best(
 
 def to_host(cupy: Any, posterior: Posterior) -> Posterior:
     """The posterior in host memory, by one synchronisation."""
-    values = [v if isinstance(v, np.ndarray) else cupy.asnumpy(v) for v in posterior]
+    values: list[Any] = [v if isinstance(v, np.ndarray) else cupy.asnumpy(v) for v in posterior]
     return Posterior(*values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.pixels import round_half_away
 from mpiapp.model.search import Search
 
+# threads that read images
+READERS = 8
+
 
 class ImageCache:
     """Raw images kept on the device from iteration to iteration, as many as its share of memory holds.
@@ -38,6 +42,7 @@ class ImageCache:
         self._slots: dict[int, int] = {}  # particle id: slot
         self._stores: dict[int, Any] = {}  # box: (n_slot, box, box) float32
         self._lock = threading.Lock()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="images")
 
     def reserve(self, box: int, ids: NDArray[np.int64]) -> None:
         """Make room for particles that are not there yet; those that do not fit are read each time."""
@@ -66,13 +71,19 @@ class ImageCache:
             unread = np.flatnonzero(slots < 0)
             slots = np.where(slots < 0, -slots - 1, slots)
             if unread.size:
-                images = read(data.stack_index[unread], data.image_index[unread])
+                images = self._read(data.take(unread), read)
                 store[cupy.asarray(slots[unread])] = cupy.asarray(images)
                 cupy.cuda.get_current_stream().synchronize()
                 with self._lock:
                     self._slots.update({int(data.particle_id[k]): int(slots[k]) for k in unread})
             return store, cupy.asarray(slots)
-        return cupy.asarray(read(data.stack_index, data.image_index)), cupy.arange(len(data))
+        return cupy.asarray(self._read(data, read)), cupy.arange(len(data))
+
+    def _read(self, data: ParticleData, read: ReadImages) -> NDArray[np.float32]:
+        """Images of some particles, by several threads: one thread is slower than the device."""
+        parts = np.array_split(np.arange(len(data)), min(READERS, len(data)))
+        jobs = [self._readers.submit(read, data.stack_index[k], data.image_index[k]) for k in parts]
+        return np.concatenate([job.result() for job in jobs])
 
 
 @dataclass
@@ -203,9 +214,23 @@ def prepare(
     )
     fill = None if setup.zero_mask else cupy.asarray(_noise(setup, model, data, box))
     masked, unmasked = (cupy.empty((n, box, box), np.float32) for _ in range(2))
-    arguments = (store, slot, shift, gain, kind.circle, kind.corners, mean, bad, fill, box, masked, unmasked)
+    arguments: tuple[Any, ...] = (
+        store,
+        slot,
+        shift,
+        gain,
+        kind.circle,
+        kind.corners,
+        mean,
+        bad,
+        fill,
+        box,
+        masked,
+        unmasked,
+    )
     kernels.launch("images.cu", "mask_images", (blocks(box * box), n), arguments)
-    transform = cupy.fft.rfft2(masked)
+    with kernels.timed("transforms of images"):
+        transform = cupy.fft.rfft2(masked)
     power = cupy.zeros((n, box // 2 + 1), np.float32)
     kernels.launch("images.cu", "shell_power", (16, n), (transform, box, power), shared=4 * (box // 2 + 1))
     if kind.phases:
@@ -213,7 +238,8 @@ def prepare(
     planes = _planes(kernels, kind, masked)
     rows = cupy.empty((n, kind.still.n_pix), np.complex64)
     group = cupy.asarray(data.optics)
-    transform = cupy.fft.rfft2(unmasked)
+    with kernels.timed("transforms of images"):
+        transform = cupy.fft.rfft2(unmasked)
     arguments = (
         transform,
         np.int64(transform[0].size),
@@ -258,7 +284,8 @@ def _planes(kernels: Kernels, kind: Kind, masked: Any) -> Any:
     kernels.launch(
         "images.cu", "pad_images", (blocks(size * size), n), (masked, kind.window, kind.box, padded)
     )
-    transform = cupy.fft.rfft2(padded)
+    with kernels.timed("transforms of images"):
+        transform = cupy.fft.rfft2(padded)
     planes = cupy.empty((n, 2 * radius + 1, radius + 3), np.complex64)
     kernels.launch(
         "images.cu", "assemble_planes", (blocks(planes[0].size), n), (transform, size, radius, planes)

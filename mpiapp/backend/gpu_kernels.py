@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,7 @@ class Kernels:
         self.cupy = cupy
         self._loader = KernelLoader(cupy)
         self._functions: dict[tuple[str, str], Any] = {}
+        self.clock: KernelClock | None = None
 
     def function(self, file: str, name: str) -> Any:
         """A kernel, compiled when first asked for."""
@@ -61,7 +64,43 @@ class Kernels:
         """Run a kernel unless its grid is empty. Plain ints become 32-bit; pass np.int64 where a kernel takes 64."""
         if min(grid) <= 0:
             return
-        self.function(file, name)(grid, (block,), tuple(_plain(a) for a in arguments), shared_mem=shared)
+        function, plain = self.function(file, name), tuple(_plain(a) for a in arguments)
+        with self.timed(name):
+            function(grid, (block,), plain, shared_mem=shared)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Count the device's time of what is launched inside under a name, where a clock is set."""
+        if self.clock is None:
+            yield
+            return
+        first, last = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        first.record()
+        yield
+        last.record()
+        self.clock.add(name, first, last)
+
+
+class KernelClock:
+    """Device time by kernel, from events around every launch."""
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._events: list[tuple[str, Any, Any]] = []
+
+    def add(self, name: str, first: Any, last: Any) -> None:
+        """Remember a launch; its time is looked up later, so that nothing waits."""
+        self._events.append((name, first, last))
+
+    def take(self) -> dict[str, tuple[float, int]]:
+        """Milliseconds and launches by name since the last call, the longest first."""
+        events, self._events = self._events, []
+        total: dict[str, tuple[float, int]] = {}
+        for name, first, last in events:
+            last.synchronize()
+            ms, n = total.get(name, (0.0, 0))
+            total[name] = (ms + self._cupy.cuda.get_elapsed_time(first, last), n + 1)
+        return dict(sorted(total.items(), key=lambda item: -item[1][0]))
 
 
 def _plain(argument: Any) -> Any:
@@ -96,7 +135,7 @@ def multiply(
     out : float32 memory; product b is (n_rows, n) from element b * stride_out on.
     """
     from cupy.cuda import device
-    from cupy_backends.cuda.libs import cublas
+    from cupy_backends.cuda.libs import cublas  # type: ignore[import-not-found]
 
     n, k = table.shape
     if precision.name == "double":

@@ -41,6 +41,9 @@ class Pass:
     sine: Any
     shift_A: Any  # (n_trans, 2)
     window: Any  # (16,)
+    correlation_weight: (
+        float  # of every pixel in a cross-correlation; it leaves the square root of it in the scores
+    )
 
     @property
     def n_psi(self) -> int:
@@ -106,9 +109,11 @@ def make_pass(
     pixels = make_pixels(setup, radius)
     optics = make_optics(setup, model, pixels, psi_deg, correlate)
     weight = optics.score_weight
+    common = 1.0
     if correlate:
-        # weights of 1 would be far below the range of half precision; a correlation does not see a common factor
-        weight = weight / np.float32(np.median(model.sigma2[:, 1 : radius + 1]))
+        # weights of 1 would be far below the range of half precision; a correlation sees the root of a common factor
+        common = 1.0 / float(np.median(model.sigma2[:, 1 : radius + 1]))
+        weight = weight * np.float32(common)
     typical = np.sqrt(2 * spectrum)
     typical = np.maximum(typical, max(WEAKEST_SHELL * float(typical[1:].max(initial=0)), 1e-30))
     balance = typical[np.minimum(pixels.shell, typical.size - 1)].astype(np.float32)
@@ -127,5 +132,5 @@ def make_pass(
         put(np.ascontiguousarray(weight, np.float32)),
         put(optics.gamma_even) if optics.gamma_even.size else None,
         put(np.cos(psi).astype(np.float32)), put(np.sin(psi).astype(np.float32)),
-        put(np.ascontiguousarray(shifts_A, np.float32)), put(window_polynomials().ravel()),
+        put(np.ascontiguousarray(shifts_A, np.float32)), put(window_polynomials().ravel()), common,
     )  # fmt: skip

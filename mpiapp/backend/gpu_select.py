@@ -40,8 +40,8 @@ def select(
     kernels.launch("select.cu", "segment_best", (chunks, n), (scores, start, best))
     weight_of, number_of = cupy.zeros((n, BINS), np.float32), cupy.zeros((n, BINS), np.int32)
     if not only_best:
-        arguments = (scores, start, best, weight_of, number_of)
-        kernels.launch("select.cu", "segment_histogram", (chunks, n), arguments)
+        histogram = (scores, start, best, weight_of, number_of)
+        kernels.launch("select.cu", "segment_histogram", (chunks, n), histogram)
     last_bin, count = cupy.empty(n, np.int32), cupy.empty(n, np.int64)
     total, top, position = cupy.empty(n, np.float64), cupy.empty(n, np.float32), cupy.empty(n, np.int64)
     arguments = (

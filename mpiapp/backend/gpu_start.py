@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from mpiapp.backend.base import Backend
 from mpiapp.backend.device_query import free_memory, load_cupy, load_nccl, visible_devices
 from mpiapp.backend.gpu import GpuBackend
+from mpiapp.errors import DeviceError
 from mpiapp.parallel.base import Team
-from mpiapp.parallel.devices import bind_team, table
+from mpiapp.parallel.devices import Device, bind_team, table
 from mpiapp.parallel.errors import raise_together
 from mpiapp.parallel.nccl import make_device_sums
 
 
-def start_gpu(team: Team, gpu: str, precision: str, threads: int) -> Backend:
+def find_devices(team: Team) -> tuple[Any, tuple[Device, ...]]:
+    """CuPy and the devices that this rank sees; nothing for a leader with workers (all ranks).
+
+    Raises
+    ------
+    DeviceError
+        A rank that works has no CuPy or no device.
+    """
+    cupy: Any = None
+    devices: tuple[Device, ...] = ()
+    with raise_together(team):
+        if team.size == 1 or not team.is_leader:
+            cupy = load_cupy()
+            devices = visible_devices(cupy)
+            if not devices:
+                raise DeviceError(
+                    f"--gpu: no CUDA device is visible on {team.host}; see `mpiapp info`, or leave --gpu out to "
+                    "compute on processors"
+                )
+    return cupy, devices
+
+
+def start_gpu(team: Team, gpu: str, precision: str, threads: int, clock: bool = False) -> Backend:
     """The backend of this rank: on its device, or on processors for a leader with workers (all ranks).
 
     Raises
@@ -21,12 +45,7 @@ def start_gpu(team: Team, gpu: str, precision: str, threads: int) -> Backend:
     DeviceError, ConfigError
         CuPy or a device is missing, or --gpu names devices that are not there.
     """
-    works = team.size == 1 or not team.is_leader
-    cupy, devices = None, ()
-    with raise_together(team):
-        if works:
-            cupy = load_cupy()
-            devices = visible_devices(cupy)
+    cupy, devices = find_devices(team)
     placement = bind_team(team, gpu, devices, lambda device: free_memory(cupy, device))
     if team.is_leader:
         log = logging.getLogger("mpiapp")
@@ -41,7 +60,7 @@ def start_gpu(team: Team, gpu: str, precision: str, threads: int) -> Backend:
         from mpiapp.backend.cpu import CpuBackend
 
         return CpuBackend(threads)
-    backend = GpuBackend(own.device.index, precision, own.share)
+    backend = GpuBackend(own.device.index, precision, own.share, clock=clock)
     if team.size > 1:
         with backend.device:
             backend.sums = make_device_sums(team, cupy, load_nccl(), placement)

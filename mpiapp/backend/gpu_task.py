@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from mpiapp.backend.arguments import log_row_prior, log_shift_prior
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import rows_of
+from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import check_order, global_states, local_states
-from mpiapp.backend.gpu_fine import Slices, Target, fine_pass, joined, no_posterior, to_host
+from mpiapp.backend.gpu_fine import Slices, Target, fine_pass, insert_slices, joined, no_posterior, to_host
 from mpiapp.backend.gpu_groups import States, group_neighbourhoods, group_states
 from mpiapp.backend.gpu_images import DeviceImages, Kind, make_kind, prepare
 from mpiapp.backend.gpu_pass import Pass, make_pass
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 TABLE_SHARE = 0.1
 # and pays when it has at most this many directions for every particle
 TABLE_DIRECTIONS_PER_PARTICLE = 8
+# sums by orientation may take this share
+SLICES_SHARE = 0.16
 # scores of a batch that are held at a time
 SCORE_SHARE = 0.08
 
@@ -60,6 +63,7 @@ class Task:
         self.backend, self.setup, self.model, self.search = backend, setup, model, search
         self.cupy, self.kernels = backend.cupy, backend.kernels
         self.stopped = False
+        self.errors: NDArray[np.float64] | None = None  # of a sample of scores, nats
         self.n_particles = len(data)
         self.sums = WeightedSums.zeros(
             (0,), len(setup.optics), setup.n_shells, setup.n_groups, 1, search.n_directions
@@ -96,17 +100,26 @@ class Task:
 
     def _make_tables(self) -> None:
         search, put = self.search, self.cupy.asarray
-        self.coarse_matrices, self.coarse_framed = self._matrices(search.coarse_matrices)
-        self.fine_matrices, self.fine_framed = self._matrices(search.fine_matrices)
         n = search.n_directions
         self.coarse_table = self.fine_table = None
         if search.sigma_deg is None or self._pays(n, self.coarse):
-            self.coarse_table = self._slice(self.coarse, self.coarse_framed)
+            self.coarse_table = self._slice(self.coarse, self._matrices(search.coarse_matrices)[1])
             if search.sigma_deg is None:
                 self.coarse_power = self.coarse.slice_power(self.coarse_table)
         if self._pays(n * search.children, self.fine):
-            self.fine_table = self._slice(self.fine, self.fine_framed)
+            self.fine_matrices, framed = self._matrices(search.fine_matrices)
+            self.fine_table = self._slice(self.fine, framed)
+            self._make_slices()
         self.every_row = put(np.arange(n, dtype=np.int32))
+
+    def _make_slices(self) -> None:
+        """Sums by orientation, where they fit and all images share one geometry."""
+        kinds = list(self.kinds.values())
+        turns = {o.magnification for o in self.setup.optics}
+        rows = self.search.n_directions * self.search.children * self.fine.n_psi
+        size = 16 * rows * kinds[0].still.n_pix
+        if len(kinds) == 1 and len(turns) == 1 and size <= SLICES_SHARE * self.backend.memory:
+            self.target.slices = self.cupy.zeros((rows, kinds[0].still.n_pix, 4), np.float32)
 
     def _matrices(self, matrices: NDArray[np.float64]) -> tuple[Any, Any]:
         """Matrices of directions, and those that the reference is read with: (n, 9) float32."""
@@ -209,12 +222,20 @@ class Task:
         for first, last, g0, g1 in self._portions(groups, n):
             some = groups.part(g0, g1)
             some.image = some.image - np.int32(first)
-            posterior, _ = fine_pass(
+            posterior, scored = fine_pass(
                 self.fine, some, images.part(first, last), slices, kind.still, self.target,
                 log_shift[first:last], self.family, search.fraction, search.correlate, n_shell,
             )  # fmt: skip
+            if self.errors is None and not search.correlate:
+                self.errors = score_errors(
+                    self.fine, scored, images.part(first, last), self.volume, float(self.setup.padding),
+                    self.model.frame, self.family,
+                )  # fmt: skip
             parts.append(to_host(self.cupy, posterior))
-        return joined(parts)
+        whole = joined(parts)
+        if search.correlate:
+            whole = whole._replace(log_best=whole.log_best / np.sqrt(self.fine.correlation_weight))
+        return whole
 
     def _portions(self, groups: Any, n: int) -> list[tuple[int, int, int, int]]:
         """Runs of images, and of their groups, whose scores and turned rows fit together."""
@@ -241,7 +262,8 @@ class Task:
         used = self.cupy.unique(directions)
         row_of = self.cupy.zeros(self.search.n_directions, np.int32)
         row_of[used] = self.cupy.arange(used.size, dtype=np.int32)
-        return self._slice(self.coarse, self.coarse_framed[used]), row_of
+        framed = self._matrices(self.search.coarse_matrices_of(used.get()))[1]
+        return self._slice(self.coarse, framed), row_of
 
     def _fine_slices(self, directions: Any) -> Slices:
         """Slices of the children of the directions of a batch."""
@@ -251,11 +273,16 @@ class Task:
         used = cupy.unique(directions)
         row_of = cupy.zeros(self.search.n_directions, np.int32)
         row_of[used] = cupy.arange(used.size, dtype=np.int32) * np.int32(children)
-        rows = (used[:, None].astype(np.int64) * children + cupy.arange(children)).ravel()
-        return Slices(self._slice(self.fine, self.fine_framed[rows]), row_of, self.fine_matrices[rows])
+        rows = (used.get()[:, None].astype(np.int64) * children + np.arange(children)).ravel()
+        matrices, framed = self._matrices(self.search.fine_matrices_of(rows))
+        return Slices(self._slice(self.fine, framed), row_of, matrices)
 
     def total(self) -> WeightedSums:
         """Sums of all batches; the grid stays on the device, with a fourth, unused number a voxel."""
+        self.cupy.cuda.Device().synchronize()
+        if self.target.slices is not None:
+            still = next(iter(self.kinds.values())).still
+            insert_slices(self.fine, self.target, still, self.fine_matrices)
         self.cupy.cuda.get_current_stream().synchronize()
         self.sums.grid = self.target.grid[None]
         return self.sums

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
-from mpiapp.backend.prepare import PreparedBatch
 from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.noise import sums_to_model, to_model_shell
 from mpiapp.model.particles import ParticleData, Poses
@@ -18,6 +17,24 @@ from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 
 F64 = NDArray[np.float64]
+
+
+class Prepared(Protocol):
+    """What is looked at of a prepared batch, on whatever device it was prepared."""
+
+    @property
+    def old_A(self) -> F64:
+        """(n, 2) whole-pixel offsets that were applied, in A."""
+
+    @property
+    def power(self) -> F64:
+        """(n, L / 2 + 1) |X|^2 by shell of the image, norm correction applied."""
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """(n,) images that hold NaN or infinity."""
+
+
 # Shells whose signal outweighs the prior by this factor determine the intensity scales
 SCALE_DATA_VS_PRIOR = 3.0
 
@@ -36,7 +53,7 @@ def batch_results(
     search: Search,
     data: ParticleData,
     poses: Poses,
-    batch: PreparedBatch,
+    batch: Prepared,
     outcome: Outcome,
     sums: WeightedSums,
 ) -> Poses:
@@ -80,7 +97,7 @@ def _row_sums(outcome: Outcome, sums: WeightedSums) -> None:
     sums.class_shift += outcome.posterior.row_shift.reshape(n_class, -1, 2).sum(1)
 
 
-def _best_poses(search: Search, outcome: Outcome, batch: PreparedBatch, old: Poses) -> Poses:
+def _best_poses(search: Search, outcome: Outcome, batch: Prepared, old: Poses) -> Poses:
     """Classes, angles and total offsets of the best fine states."""
     row, child, psi, psi_child, shift = outcome.posterior.best.T
     of_class, direction = np.divmod(row.astype(np.int64), outcome.per_class)
@@ -89,7 +106,7 @@ def _best_poses(search: Search, outcome: Outcome, batch: PreparedBatch, old: Pos
     if search.free is Free.ALL:
         fine = direction * search.children + child
         angle = search.fine_psi_deg[psi * 2**search.oversampling + psi_child]
-        rotations = rotation_z(angle) @ search.fine_matrices[fine]
+        rotations = rotation_z(angle) @ search.fine_matrices_of(fine)
         poses.rot_deg, poses.tilt_deg, poses.psi_deg = matrix_to_euler(rotations)
     if search.free is not Free.CLASS:
         poses.origin_A = batch.old_A + search.fine_shifts_A[shift]
@@ -97,7 +114,7 @@ def _best_poses(search: Search, outcome: Outcome, batch: PreparedBatch, old: Pos
 
 
 def _residual(
-    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: PreparedBatch, posterior: Posterior
+    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: Prepared, posterior: Posterior
 ) -> tuple[F64, dict[int, F64]]:
     """Expected |Ref - X|^2 of each image by shell of the model, (n, n_shells), and pixels a shell by optics group."""
     n_shells = setup.n_shells
@@ -116,7 +133,7 @@ def _residual(
     return out, pixels
 
 
-def _power_beyond_model(setup: ImagingSetup, data: ParticleData, batch: PreparedBatch) -> F64:
+def _power_beyond_model(setup: ImagingSetup, data: ParticleData, batch: Prepared) -> F64:
     """|X|^2 of each image in shells finer than the model's: the norm is that of the whole image."""
     out = np.zeros(len(data))
     for g in np.unique(data.optics):
@@ -133,7 +150,7 @@ def _to_model(power: F64, n_shells: int, ratio: float) -> F64:
 
 
 def _log_likelihood(
-    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: PreparedBatch, posterior: Posterior
+    setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: Prepared, posterior: Posterior
 ) -> F64:
     """Log-likelihood of each image: log sum of weights with the constants that the scores leave out."""
     out = posterior.log_best + posterior.log_sum

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, ImagingSetup
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.ctf import ctf
 from mpiapp.model.noise import particle_generator
 from mpiapp.model.particles import ParticleData, Poses
@@ -19,7 +21,7 @@ from mpiapp.model.rotations import euler_to_matrix
 F64 = NDArray[np.float64]
 # Two poses count as distinguishable when their expected log-likelihoods differ by -ln 0.01
 ENOUGH = -np.log(0.01)
-Slicer = Callable[[F64], NDArray[np.float32]]
+Slicer = Callable[[F64], Any]
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,19 @@ def accuracies_of_sample(
     reference : (box, box, box);  sigma2 : (n_optics, n_shells);  data, poses : of the particles looked at.
     """
     pixels = pixel_list(current_size // 2)
+    reference = backend.to_device(reference)
     transform = transform_reference(reference, current_size // 2, setup.padding, workers=workers)
-    volume = np.ascontiguousarray(transform).view(np.float32).ravel()
+    volume = transform.ravel().view(np.float32)
     kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
 
-    def slicer(matrices: F64) -> NDArray[np.float32]:
+    def slicer(matrices: F64) -> Any:
         return backend.slices(volume, transform.shape[2] - 1, setup.padding, matrices, kx, ky)
 
     return expected_accuracies(
         slicer,
         pixels,
         (poses.rot_deg, poses.tilt_deg, poses.psi_deg),
-        sample_weights(setup, pixels, sigma2, data),
+        backend.to_device(sample_weights(setup, pixels, sigma2, data)),
         np.full(len(data), setup.pixel_size_A),
         setup.box,
         setup.seed,
@@ -135,9 +138,9 @@ def expected_accuracies(
 
 def _rotation_errors(
     slicer: Slicer,
-    first: NDArray[np.float32],
+    first: Any,
     angles: tuple[F64, F64, F64],
-    weight: F64,
+    weight: Any,
     draw: F64,
     pixels: PixelList,
 ) -> tuple[F64, F64]:
@@ -151,22 +154,23 @@ def _rotation_errors(
         other = slicer(euler_to_matrix(*moved))
         power = ((first[todo] - other) ** 2).sum(1) * weight[todo]
         error[todo] = e
-        done = power.sum(1) > ENOUGH
-        spectrum += np.add.reduceat(power[done].sum(0), pixels.shell_start[:-1])
+        done = to_host(power.sum(1)) > ENOUGH
+        spectrum += np.add.reduceat(to_host(power[done].sum(0)), pixels.shell_start[:-1])
         todo = todo[~done]
         if not todo.size:
             break
     return error, spectrum
 
 
-def _shift_errors(first: NDArray[np.float32], weight: F64, draw: F64, pixels: PixelList, box: int) -> F64:
+def _shift_errors(first: Any, weight: Any, draw: F64, pixels: PixelList, box: int) -> F64:
     """A shift multiplies by a phase, so the difference is |F|^2 (2 - 2 cos)."""
+    xp = module_of(first).xp
     power = (first**2).sum(1) * weight
-    frequency = np.where(draw[:, None] < 0.5, pixels.kx, pixels.ky) * (2 * np.pi / box)
+    frequency = xp.asarray(np.where(draw[:, None] < 0.5, pixels.kx, pixels.ky) * (2 * np.pi / box))
     error = np.zeros(len(first))
     todo = np.arange(len(first))
     for e in shift_steps():
-        snr = (power[todo] * (2 - 2 * np.cos(frequency[todo] * e))).sum(1)
+        snr = to_host((power[todo] * (2 - 2 * xp.cos(frequency[todo] * e))).sum(1))
         error[todo] = e
         todo = todo[snr <= ENOUGH]
         if not todo.size:

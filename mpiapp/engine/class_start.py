@@ -14,7 +14,7 @@ from mpiapp.engine.inputs import Inputs, make_reader, read_inputs
 from mpiapp.engine.noise import first_noise, without_signal
 from mpiapp.engine.random_averages import random_averages
 from mpiapp.engine.references import one_for_each
-from mpiapp.engine.refine_start import first_data_vs_prior
+from mpiapp.engine.refine_start import first_data_vs_prior, signal_power
 from mpiapp.engine.settings import class_policy
 from mpiapp.engine.state import HalfState, RunState, Schedule, new_half
 from mpiapp.io.outputs import OutputNames
@@ -22,6 +22,7 @@ from mpiapp.model.averages import average_spectrum, transform_average
 from mpiapp.model.sampling import direction_grid
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 ClassConfigs = Class3dConfig | Class2dConfig
 # Low-pass of averages made of the images themselves, as a digital frequency (refinement.md 7.2)
 RANDOM_START = 0.07
@@ -50,8 +51,7 @@ class ClassStart:
         setup, n_class = inputs.setup, config.n_classes
         read = make_reader(inputs.table.stack_paths)
         per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
-        sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
-        planar = isinstance(config, Class2dConfig)
+        sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
         if not len(inputs.references):
             shell = max(1, round(RANDOM_START * setup.box))
             if config.ini_high > 0:
@@ -59,14 +59,17 @@ class ClassStart:
             inputs.references = (
                 random_averages(setup, inputs.data, read, n_class, shell, seed) * inputs.solvent
             )
-        elif not planar and not config.firstiter_cc:
-            sigma2 = without_signal(setup, inputs.data, inputs.references[0], sigma2, workers)
-        n_dir = 1 if planar else direction_grid(config.healpix_order, config.sym).rot_deg.size
+        power = [_power(config, inputs, reference, workers) for reference in inputs.references]
+        n_dir = 1
+        if isinstance(config, Class3dConfig):
+            n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
+            if not config.firstiter_cc:
+                sigma2 = without_signal(setup, inputs.data, power[0], sigma2)
         half = new_half(
             setup.n_groups, sigma2, np.full((n_class, n_dir), 1.0 / (n_class * n_dir)), config.offset
         )
-        for k, reference in enumerate(inputs.references):
-            half.data_vs_prior[k] = _promised(inputs, reference, sigma2, len(inputs.data) / n_class, workers)
+        for k, tau2 in enumerate(power):
+            half.data_vs_prior[k] = _promised(config, inputs, tau2, sigma2)
         schedule = _schedule(config, inputs, half)
         schedule.seeding = _identical(inputs.references)
         poses = inputs.poses
@@ -84,14 +87,19 @@ def _identical(references: F32) -> bool:
     return len(references) > 1 and bool((references == references[0]).all())
 
 
-def _promised(
-    inputs: Inputs, reference: F32, sigma2: NDArray[np.float64], n_particles: float, workers: int
-) -> NDArray[np.float64]:
-    """Signal-to-noise that a reference promises (refinement.md 5.8)."""
+def _power(config: ClassConfigs, inputs: Inputs, reference: F32, workers: int) -> F64:
+    """Signal power of a reference by shell."""
     setup = inputs.setup
-    if reference.ndim == 3:
-        return first_data_vs_prior(setup, reference, sigma2, int(n_particles), workers)
-    tau2 = average_spectrum(transform_average(reference, setup.box // 2), setup.n_shells)
+    if isinstance(config, Class3dConfig):
+        return signal_power(config, setup, reference, workers)
+    return average_spectrum(transform_average(reference, setup.box // 2), setup.n_shells)
+
+
+def _promised(config: ClassConfigs, inputs: Inputs, tau2: F64, sigma2: F64) -> F64:
+    """Signal-to-noise that a reference of this power promises (refinement.md 5.8)."""
+    n_particles = len(inputs.data) / config.n_classes
+    if isinstance(config, Class3dConfig):
+        return first_data_vs_prior(inputs.setup, tau2, sigma2, n_particles)
     mean = sigma2.mean(0)
     return np.asarray(np.where(mean > 0, tau2 * n_particles / np.where(mean > 0, mean, 1), 0))
 

@@ -138,8 +138,11 @@ def _fit_references(
 
 def _lowpass(references: F32, pixel_size_A: float, resolution_A: float) -> F32:
     """Low-pass filtered references, maps or averages."""
-    one = lowpass_map if references.ndim == 4 else lowpass_average
-    return np.asarray([one(v, pixel_size_A, resolution_A) for v in references], np.float32)
+    if references.ndim == 4:
+        return np.asarray(
+            [lowpass_map(v, pixel_size_A, resolution_A, workers=-1) for v in references], np.float32
+        )
+    return np.asarray([lowpass_average(v, pixel_size_A, resolution_A) for v in references], np.float32)
 
 
 def optics_models(table: ParticleTable, box: int, pixel_size_A: float) -> list[OpticsModel]:

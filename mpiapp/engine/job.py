@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
 from mpiapp.config.common import CommonConfig
 from mpiapp.engine import messages
+from mpiapp.engine.background import BackgroundWriter
 from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import Iteration, Options, Share
@@ -76,7 +77,7 @@ class Job(ABC):
         self.inputs: Inputs | None = start.inputs  # leader
         self.read: ReadImages = make_reader(start.stack_paths)
         self.iteration = Iteration(team, backend, start.setup, options, start.solvent)
-        self.writer: Writer | None = start.writer
+        self.writer: Writer | BackgroundWriter | None = start.writer
         self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
         self.options_of_run = config
         self.began = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,24 +14,27 @@ from mpiapp.model.masks import apply_soft_mask, soft_circle
 from mpiapp.model.noise import initial_sigma2, particle_generator, sums_to_model
 from mpiapp.model.particles import OpticsModel, ParticleData
 from mpiapp.model.pixels import pixel_list, shell_pixels, shell_sums
-from mpiapp.model.projection import reference_spectrum, transform_reference
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 # Particles of an optics group whose CTFs are averaged
 CTF_SAMPLE = 200
+# Images that a thread looks at together
+BATCH = 32
 # Noise keeps at least this share of the power of the images, however strong the reference is
 LEAST_SHARE = 0.3
 
 
-def without_signal(setup: ImagingSetup, data: ParticleData, reference: F32, sigma2: F64, workers: int) -> F64:
+def without_signal(setup: ImagingSetup, data: ParticleData, tau2: F64, sigma2: F64) -> F64:
     """Noise spectra less the signal that the starting reference explains: (n_optics, n_shells).
 
     The power of the images is noise and signal. Taking it all for noise makes the first posterior flat where the
     signal is strong; RELION 3 had spectra by micrograph there, which hid this. Not for references of unknown grey scale.
+
+    Parameters
+    ----------
+    tau2 : (n_shells,) signal power of the reference.
     """
-    transform = transform_reference(reference, setup.box // 2, setup.padding, workers=workers)
-    tau2 = reference_spectrum(transform, setup.padding, setup.n_shells)
     pixels = pixel_list(setup.box // 2)
     unit = 1 / (setup.box * setup.pixel_size_A)
     count = np.maximum(shell_sums(np.ones(len(pixels)), pixels), 1)
@@ -44,7 +49,9 @@ def without_signal(setup: ImagingSetup, data: ParticleData, reference: F32, sigm
     return out
 
 
-def first_noise(setup: ImagingSetup, data: ParticleData, read: ReadImages, per_group: int, seed: int) -> F64:
+def first_noise(
+    setup: ImagingSetup, data: ParticleData, read: ReadImages, per_group: int, seed: int, workers: int
+) -> F64:
     """Noise spectra of the optics groups from their images (refinement.md 5.8): (n_optics, n_shells)."""
     mean = np.zeros((len(setup.optics), setup.n_shells))
     average = np.zeros(setup.n_shells)
@@ -55,7 +62,7 @@ def first_noise(setup: ImagingSetup, data: ParticleData, read: ReadImages, per_g
         rows = np.sort(rng.permutation(rows)[:per_group])
         if not rows.size:
             continue
-        total, image_sum, n = _power_of(setup, optics, data.take(rows), read)
+        total, image_sum, n = _power_of(setup, optics, data.take(rows), read, workers)
         pixels = sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)
         pixels = np.maximum(pixels, 1)
         mean[g] = sums_to_model(total, setup.n_shells, optics.ratio) / pixels / max(n, 1)
@@ -66,19 +73,17 @@ def first_noise(setup: ImagingSetup, data: ParticleData, read: ReadImages, per_g
 
 
 def _power_of(
-    setup: ImagingSetup, optics: OpticsModel, data: ParticleData, read: ReadImages
+    setup: ImagingSetup, optics: OpticsModel, data: ParticleData, read: ReadImages, workers: int
 ) -> tuple[F64, F64, int]:
     """Summed shell power and summed image of some particles, and their number; bad images are left out."""
     circle = soft_circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)
-    total = np.zeros(optics.box // 2 + 1)
-    image_sum = np.zeros((optics.box, optics.box))
-    n = 0
-    for start in range(0, len(data), 64):
-        images = read(data.stack_index[start : start + 64], data.image_index[start : start + 64])
+
+    def part(start: int) -> tuple[F64, F64, int]:
+        images = read(data.stack_index[start : start + BATCH], data.image_index[start : start + BATCH])
         images = images[np.isfinite(images).all(axis=(1, 2))]
-        if len(images):
-            masked = np.asarray(apply_soft_mask(images, circle), np.float32)
-            total += shell_power(masked).sum(0)
-            image_sum += masked.sum(0)
-            n += len(images)
-    return total, image_sum, n
+        masked = np.asarray(apply_soft_mask(images, circle), np.float32)
+        return shell_power(masked).sum(0), masked.sum(0, dtype=float), len(images)
+
+    with ThreadPoolExecutor(workers) as pool:
+        power, image, count = zip(*pool.map(part, range(0, len(data), BATCH)), strict=True)
+    return np.sum(power, axis=0), np.sum(image, axis=0), sum(count)

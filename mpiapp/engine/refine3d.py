@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -105,8 +105,8 @@ class Refinement(Job):
         for h in HALVES:
             rows = np.flatnonzero(state.half == h + 1)
             drift = estimate_drift(
-                self._leader_map(h),
-                state.anchor,
+                self.backend.to_device(self._leader_map(h)),
+                self.backend.to_device(state.anchor),
                 self.setup.pixel_size_A,
                 1 / state.anchor_frequency,
                 self.setup.group,
@@ -181,10 +181,10 @@ class Refinement(Job):
         update_changes(self.policy, self.schedule, angle, offset)
 
     def _finish(self, state: RunState, result: MapResult) -> None:
-        assert isinstance(self.writer, RefinementWriter)
+        writer = cast(RefinementWriter, self.writer)  # or one in the background that passes calls on
         assert result.joined is not None
-        self.writer.final(state, result.joined, result.unfiltered)
-        self.writer.plots(state, result.joined)
+        writer.final(state, result.joined, result.unfiltered)
+        writer.plots(state, result.joined)
         log.emit(
             messages.ending(
                 self.names, self.setup, state, self.options.solvent_correct_fsc, self.options.tau2_fudge
@@ -222,12 +222,16 @@ def _backend(team: Team, config: RefineConfig, threads: int) -> Backend:
         return CpuBackend(threads)
     from mpiapp.backend.gpu_start import start_gpu
 
-    return start_gpu(team, config.gpu, config.precision, threads)
+    return start_gpu(team, config.gpu, config.precision, threads, clock=config.verb > 1)
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
 
+    if config.gpu is not None:
+        from mpiapp.backend.gpu_start import find_devices
+
+        find_devices(team)  # a missing device is told before anything is read
     start = begin(team, config, RefinementStart())
     if start is None:
         return None

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
+from mpiapp.config.common import VolumeConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.inputs import Inputs, make_reader, read_inputs
 from mpiapp.engine.iteration import HALVES
@@ -19,6 +20,8 @@ from mpiapp.model.projection import reference_spectrum, transform_reference
 from mpiapp.model.sampling import direction_grid
 
 F32 = NDArray[np.float32]
+# shells in which the edge of the low-pass ends, with interpolation
+LOWPASS_REACH = 4
 
 
 class RefinementStart:
@@ -45,15 +48,16 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
     n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
     per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
     read = make_reader(inputs.table.stack_paths)
-    sigma2 = first_noise(setup, inputs.data, read, per_group, seed)
+    sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
+    tau2 = signal_power(config, setup, inputs.references[0], workers)
     if not config.firstiter_cc:
-        sigma2 = without_signal(setup, inputs.data, inputs.references[0], sigma2, workers)
+        sigma2 = without_signal(setup, inputs.data, tau2, sigma2)
     halves = [
         new_half(setup.n_groups, sigma2, np.full((1, n_dir), 1.0 / n_dir), config.offset) for _ in HALVES
     ]
     for h, half in enumerate(halves):
         n_particles = int((inputs.half == h + 1).sum())
-        half.data_vs_prior[0] = first_data_vs_prior(setup, inputs.references[0], sigma2, n_particles, workers)
+        half.data_vs_prior[0] = first_data_vs_prior(setup, tau2, sigma2, n_particles)
     schedule = _first_schedule(config, setup, halves[0])
     return RunState(
         schedule,
@@ -67,12 +71,21 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
     )
 
 
+def signal_power(
+    config: VolumeConfig, setup: ImagingSetup, reference: F32, workers: int
+) -> NDArray[np.float64]:
+    """Signal power of the starting reference by shell, (n_shells,); nothing is left beyond a low-pass."""
+    r_max = setup.box // 2
+    if config.ini_high > 0:
+        r_max = min(r_max, int(setup.box * setup.pixel_size_A / config.ini_high) + LOWPASS_REACH)
+    transform = transform_reference(reference, r_max, setup.padding, workers=workers)
+    return reference_spectrum(transform, setup.padding, setup.n_shells)
+
+
 def first_data_vs_prior(
-    setup: ImagingSetup, reference: F32, sigma2: NDArray[np.float64], n_particles: int, workers: int
+    setup: ImagingSetup, tau2: NDArray[np.float64], sigma2: NDArray[np.float64], n_particles: float
 ) -> NDArray[np.float64]:
     """Signal-to-noise that the reference promises, for the image size of iteration 1 (refinement.md 5.8)."""
-    transform = transform_reference(reference, setup.box // 2, setup.padding, workers=workers)
-    tau2 = reference_spectrum(transform, setup.padding, setup.n_shells)
     mean = sigma2.mean(0)
     evidence = np.where(mean > 0, n_particles / np.where(mean > 0, mean, 1), 0)
     shells = np.arange(setup.n_shells)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.common import CommonConfig
+from mpiapp.engine.background import BackgroundWriter
 from mpiapp.engine.inputs import Inputs, resolve_seed
 from mpiapp.engine.iteration import Share
 from mpiapp.engine.plan import Seat, plan_lines
@@ -45,7 +46,7 @@ class Start:
     threads: int
     state: RunState | None = None
     inputs: Inputs | None = None
-    writer: Writer | None = None
+    writer: Writer | BackgroundWriter | None = None
     partial: dict[str, Any] | None = None  # an iteration that was cut short (leader)
 
 
@@ -96,6 +97,8 @@ def begin(team: Team, config: CommonConfig, kind: Kind) -> Start | None:
     if led is not None:
         start.state, start.inputs, start.partial = led.state, led.inputs, led.partial
         start.writer = kind.writer(config, led.inputs, names, fingerprint(led.inputs))
+        if config.gpu is not None:
+            start.writer = BackgroundWriter(start.writer)
     return start
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.background import BackgroundWriter
 from mpiapp.engine.iteration import Share
 from mpiapp.engine.partial import Bad, Sums, is_usable, keep
 from mpiapp.engine.state import Schedule
@@ -36,7 +37,7 @@ class Stopping:
         config: CommonConfig,
         names: OutputNames,
         partial: dict[str, Any] | None,
-        writer: Writer | None,
+        writer: Writer | BackgroundWriter | None,
     ) -> None:
         self.team, self.stop, self.config, self.names = team, stop, config, names
         self.partial, self.writer = partial, writer

@@ -95,7 +95,8 @@ class ImageReader:
                     f"{self.stack_paths[number]}: box {data.shape[1:]} differs from {out.shape[1:]} of "
                     f"another stack read with it; particles of one optics group must have one box size."
                 )
-            out[rows] = data[images[rows]]
+            for row, image in zip(rows, images[rows], strict=True):
+                out[row] = data[image]  # one copy; a list of numbers would make two
         assert out is not None
         return out
 

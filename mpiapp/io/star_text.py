@@ -99,17 +99,20 @@ def format_floats(values: npt.NDArray[np.floating[Any]], exact: bool = True) -> 
         else:
             size = np.abs(numbers)
             plain = (size == 0) | ((size >= 1e-3) & (size <= 1e5))
+    if not exact:
+        shown = zip(numbers.tolist(), plain.tolist(), strict=True)
+        return [f"{x:12.6f}" if simple else f"{x:12.6e}" for x, simple in shown]
     text = [f"{x:12.6f}" for x in numbers.tolist()]
     digits = 9 if values.dtype == np.float32 else 17
     for row in np.flatnonzero(~plain):
-        text[row] = _exponent_form(values[row], digits if exact else 0)
+        text[row] = _exponent_form(values[row], digits)
     return text
 
 
 def _exponent_form(value: np.floating[Any], digits: int) -> str:
     """Exponent form with six decimals, or with as many digits as needed to read back the same number."""
     text = f"{value:.6e}"
-    if digits and np.isfinite(value) and type(value)(text) != value:
+    if np.isfinite(value) and type(value)(text) != value:
         text = repr(float(value)) if digits == 17 else f"{value:.{digits}g}"
     return text.rjust(12)
 

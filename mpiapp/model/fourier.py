@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
+from mpiapp.model.arrays import module_of
 from mpiapp.model.pixels import pixel_list, shell_sums
 
 FloatArray = NDArray[Any]
@@ -34,13 +34,14 @@ def apply_centring(transforms: ComplexArray, ndim: int) -> ComplexArray:
         odd: list[Any] = [Ellipsis] + [slice(None)] * ndim
         odd[-axis] = slice(1, None, 2)
         view = transforms[tuple(odd)]
-        np.negative(view, out=view)
+        view *= -1
     return transforms
 
 
 def _forward(values: FloatArray, ndim: int, centre: bool, workers: int) -> ComplexArray:
     axes = tuple(range(-ndim, 0))
-    transform: ComplexArray = scipy.fft.rfftn(values, axes=axes, norm="forward", workers=workers)
+    fft = module_of(values).fft
+    transform: ComplexArray = fft.rfftn(values, axes=axes, norm="forward", workers=workers)
     return apply_centring(transform, ndim) if centre else transform
 
 
@@ -48,7 +49,8 @@ def _inverse(transforms: ComplexArray, ndim: int, centre: bool, workers: int) ->
     box = transforms.shape[-2]
     axes = tuple(range(-ndim, 0))
     source = apply_centring(transforms.copy(), ndim) if centre else transforms
-    values: FloatArray = scipy.fft.irfftn(source, s=(box,) * ndim, axes=axes, norm="forward", workers=workers)
+    fft = module_of(source).fft
+    values: FloatArray = fft.irfftn(source, s=(box,) * ndim, axes=axes, norm="forward", workers=workers)
     return values
 
 
@@ -116,14 +118,17 @@ def resize_half(transforms: ComplexArray, box: int, ndim: int = 2) -> ComplexArr
     if box == old:
         return transforms.copy()
     small = min(box, old)
-    out = np.zeros((*transforms.shape[:-ndim], *(box,) * (ndim - 1), box // 2 + 1), transforms.dtype)
+    xp = module_of(transforms).xp
+    out: ComplexArray = xp.zeros(
+        (*transforms.shape[:-ndim], *(box,) * (ndim - 1), box // 2 + 1), transforms.dtype
+    )
     frequencies = axis_frequencies(small)
     lead = (Ellipsis,)
     source = lead + np.ix_(*[frequencies % old] * (ndim - 1), np.arange(small // 2 + 1))
     target = lead + np.ix_(*[frequencies % box] * (ndim - 1), np.arange(small // 2 + 1))
     values = transforms[source]
     if box > old:
-        values *= half_radius(old, ndim) <= old / 2
+        values *= xp.asarray(half_radius(old, ndim) <= old / 2)
     out[target] = values
     return out
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from mpiapp.model.filters import lowpass_map
-from mpiapp.model.fourier import forward_3d, inverse_3d, resize_half
+from mpiapp.model.arrays import to_host
+from mpiapp.model.filters import lowpass_weight
+from mpiapp.model.fourier import forward_3d, half_radius, inverse_3d, resize_half
 
 F64 = NDArray[np.float64]
 
@@ -19,8 +20,9 @@ def _coarse(volume: NDArray[np.float32], pixel_size_A: float, resolution_A: floa
     box = volume.shape[0]
     shell = box * pixel_size_A / resolution_A
     small = min(box, max(16, 2 * ceil(1.5 * shell) + 4))
-    filtered = np.asarray(lowpass_map(volume, pixel_size_A, resolution_A), np.float32)
-    return inverse_3d(resize_half(forward_3d(filtered), small, 3)).astype(float), box / small
+    transform = to_host(resize_half(forward_3d(volume), small, 3))
+    transform *= lowpass_weight(half_radius(small, 3), shell)
+    return inverse_3d(transform).astype(float), box / small
 
 
 def _gradient(volume: F64) -> list[F64]:

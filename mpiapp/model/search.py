@@ -104,6 +104,21 @@ class Search:
         turn = self.perturbation * self.grid.psi_step_deg if self.planar else 0.0
         return self.grid.psi_deg + turn
 
+    def coarse_matrices_of(self, directions: NDArray[np.integer]) -> NDArray[np.float64]:
+        """D_d of some coarse directions, (n, 3, 3): fine grids have too many to make them all."""
+        return direction_matrices(
+            self.grid.rot_deg[directions], self.grid.tilt_deg[directions], self._turn_deg
+        )
+
+    def fine_matrices_of(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """D_d of some fine directions, numbered as in `fine_matrices`: (n, 3, 3)."""
+        if self.planar:
+            return self.coarse_matrices_of(rows)
+        direction, child = np.divmod(np.asarray(rows, np.int64), self.children)
+        pixels = self.grid.pixel[direction].astype(np.int64) * self.children + child
+        rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
+        return direction_matrices(rot, tilt, self._turn_deg)
+
     @cached_property
     def fine_psi_deg(self) -> NDArray[np.float64]:
         """In-plane angles of the fine pass, children of one coarse angle together."""

@@ -46,7 +46,7 @@ def plot_classes(
             low, high = np.percentile(stack[k], [1, 99.8])
             axes.imshow(stack[k], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin="lower")
             text = f"{k + 1}: {100 * share[k]:.1f} %\n{resolution[k]:.1f} Å"
-            axes.set_title(text, y=-0.02, va="top", loc="center", fontsize=8.5, fontweight="normal")
+            axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8.5)
         fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
 
 

@@ -95,7 +95,6 @@ NEW_RUNS: dict[str, tuple[Spoil, list[str], list[str]]] = {
         ["--particel_diameter", "--particle_diameter?"],
     ),
     "unknown symmetry": (nothing, ["--sym", "Q5"], ["--sym Q5", "Cn, Dn, T, O, I"]),
-    "GPU": (nothing, ["--gpu", "0"], ["--gpu 0", "leave --gpu out"]),
     "half precision": (nothing, ["--precision", "half"], ["--precision half", "single"]),
     "CTF variant": (nothing, ["--ctf_phase_flipped"], ["--ctf_phase_flipped", "not implemented"]),
     "no such particles": (nothing, ["--i", "data/nothing.star"], ["data/nothing.star", "no such file"]),
@@ -185,7 +184,7 @@ def test_a_continued_run_is_refused(name: str, half_way: Path, project: Path) ->
 
 
 @pytest.mark.skipif(not MPIEXEC.exists(), reason="no mpiexec beside this Python (pip install mpich)")
-@pytest.mark.parametrize("name", ["misspelt flag", "GPU", "missing stack", "reference with NaN"])
+@pytest.mark.parametrize("name", ["misspelt flag", "half precision", "missing stack", "reference with NaN"])
 def test_ranks_print_one_message(name: str, project: Path) -> None:
     spoil, arguments, words = NEW_RUNS[name]
     spoil(project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_success(job: Path) -> None:
     assert markers(job) == ["RELION_JOB_EXIT_SUCCESS"]
 
 
-@pytest.mark.parametrize("more", [["--ref", "data/nothing.mrc"], ["--gpu", "0"], ["--pad", "9"]])
+@pytest.mark.parametrize("more", [["--ref", "data/nothing.mrc"], ["--precision", "half"], ["--pad", "9"]])
 def test_failure(job: Path, more: list[str]) -> None:
     assert run(job, [*START, *more]).code == 2
     assert "RELION_JOB_EXIT_FAILURE" in markers(job)
@@ -91,5 +92,14 @@ def test_the_python_call_in_another_thread(
 def test_the_python_call_refuses_what_the_command_line_refuses() -> None:
     with pytest.raises(ConfigError, match="did you mean particle_diameter"):
         mpiapp.refine3d(i="a.star", o="out/run", ref="map.mrc", particel_diameter=100)
-    with pytest.raises(ConfigError, match="leave --gpu out"):
-        mpiapp.refine3d(i="a.star", o="out/run", ref="map.mrc", gpu="0")
+    with pytest.raises(ConfigError, match="compute on a device with --gpu"):
+        mpiapp.refine3d(i="a.star", o="out/run", ref="map.mrc", precision="half")
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have a device")
+def test_a_missing_device_is_told_before_anything_is_read(job: Path) -> None:
+    """CuPy or the device is missing: exit code 3, and what to do."""
+    ended = run(job, [*START, "--i", "no_such_file.star", "--gpu", "0"])
+    assert ended.code == 3
+    (message,) = ended.messages
+    assert "--gpu" in message

@@ -27,6 +27,7 @@ class Twin:
     n_significant: F64  # (n,)
     best_value: F64  # (n,) log weight of the best state
     p_max: F64
+    best: F64  # (n, 3, 3) orientation of the best state
 
 
 def twin_of(case: Case, search: Search) -> Twin:
@@ -34,7 +35,7 @@ def twin_of(case: Case, search: Search) -> Twin:
     prior = case.model.direction_prior[0]
     flat = np.log(np.maximum(prior, np.exp(-8) * prior.max()))[:, None]
     sums, noise = empty_sums(), np.zeros((len(case.setup.optics), case.setup.n_shells))
-    rows = []
+    rows, best = [], []
     for i in range(len(case.data)):
         orientation = flat if search.sigma_deg is None else local_log_prior(case, i, search)
         value = coarse_states(case, i, search, orientation)
@@ -53,9 +54,11 @@ def twin_of(case: Case, search: Search) -> Twin:
         sums.data += own.data
         sums.weight += own.weight
         values = np.concatenate([p.value.ravel() for p in planes])
+        plane = max(planes, key=lambda p: p.value.max())
+        best.append(plane.matrices[np.unravel_index(plane.value.argmax(), plane.value.shape)[0]])
         rows.append((weight, len(states), values.max(), 1 / np.exp(values - values.max()).sum()))
     columns = np.array(rows).T
-    return Twin(sums, noise, *columns)
+    return Twin(sums, noise, *columns, np.array(best))
 
 
 def run_gpu(

@@ -34,16 +34,20 @@ def test_sums_and_poses(truth: tuple[Case, Search, Twin], precision: str) -> Non
     case, search, twin = truth
     sums, poses, bad = run_gpu(case, search, precision)
     assert not bad.any()
-    bound = BOUNDS[precision]
-    data = sums.grid[..., 0] + 1j * sums.grid[..., 1]
-    assert relative(data, twin.sums.data) < bound
-    assert relative(sums.grid[..., 2], twin.sums.weight) < bound
-    if not search.correlate:
-        assert relative(sums.noise[:, 1:], twin.noise[:, 1:]) < bound  # the origin is left out of scores
-        np.testing.assert_allclose(poses.p_max, twin.p_max, atol=0.05)
-        assert (np.abs(poses.n_significant - twin.n_significant) <= 2 + 0.05 * twin.n_significant).all()
-    error = geodesic_deg(euler_to_matrix(poses.rot_deg, poses.tilt_deg, poses.psi_deg), case.truth)
-    assert np.median(error) < 8
+    found = euler_to_matrix(poses.rot_deg, poses.tilt_deg, poses.psi_deg)
+    same = geodesic_deg(found, twin.best) < 0.01
+    # near ties of the best state may fall either way
+    assert same.sum() >= len(same) - 1, geodesic_deg(found, twin.best)
+    if search.correlate:
+        return
+    errors = {
+        "data": relative(sums.grid[..., 0] + 1j * sums.grid[..., 1], twin.sums.data),
+        "weight": relative(sums.grid[..., 2], twin.sums.weight),
+        "noise": relative(sums.noise[:, 1:], twin.noise[:, 1:]),  # the origin is left out of scores
+        "p_max": float(np.abs(poses.p_max - twin.p_max).max()),
+        "significant": float(np.abs(poses.n_significant / twin.n_significant - 1).max()) / 10,
+    }
+    assert max(errors.values()) < BOUNDS[precision], errors
 
 
 def test_batches_do_not_matter(truth: tuple[Case, Search, Twin]) -> None:
