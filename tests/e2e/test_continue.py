@@ -23,9 +23,9 @@ MOMENTS = {
     "in a later expectation step": ("def at(i, b): (i, b) == (2, 3) and die()", 1),
     "between maps and tables": (
         """
-        from mpiapp.engine.writer import Writer
-        tables = Writer._tables
-        Writer._tables = lambda self, state, n: die() if n == 2 else tables(self, state, n)
+        from mpiapp.engine.refine_writer import RefinementWriter
+        tables = RefinementWriter._tables
+        RefinementWriter._tables = lambda self, state, n: die() if n == 2 else tables(self, state, n)
         """,
         1,
     ),
@@ -44,7 +44,7 @@ MOMENTS = {
     ),
     "between checkpoint and optimiser file": (
         """
-        from mpiapp.engine.writer import Writer
+        from mpiapp.engine.refine_writer import RefinementWriter
         optimiser = Writer._optimiser_file
         Writer._optimiser_file = lambda self, state, n: die() if n == 2 else optimiser(self, state, n)
         """,

@@ -50,12 +50,12 @@ def test_a_killed_worker(project: Path, undisturbed: Path) -> None:
 
 def test_a_fault_of_the_leader_while_it_writes(project: Path) -> None:
     hook = f"""
-    from mpiapp.engine.writer import Writer
+    from mpiapp.engine.refine_writer import RefinementWriter
     from mpiapp.errors import InputError
     def files(self, state):
         {NOTE}
         raise InputError("out/run_it000_data.star: no space for this file")
-    Writer._files = files
+    RefinementWriter._files = files
     """
     ended = fail(project, hook)
     assert ended.code == 2
