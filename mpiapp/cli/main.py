@@ -18,6 +18,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "gold-standard 3D refinement: particles and a start map to half maps",
         ),
     },
+    "After refinement": {
+        "mask_create": ("mpiapp.cli.mask_create", "solvent mask from a map"),
+        "postprocess": ("mpiapp.cli.postprocess", "FSC within the mask, sharpened map, local resolution"),
+    },
     "Trying it out": {
         "demo": ("mpiapp.cli.demo", "simulate a data set, refine it and compare with the truth"),
         "simulate": ("mpiapp.cli.simulate", "particles with known poses from a map or an atomic model"),

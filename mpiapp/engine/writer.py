@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,7 @@ class Writer:
             "config": self.config.to_dict(),
             "setup": _describe_setup(self.setup),
             "particles": self.particles,
-            "command": self.command_line(),
+            "command": self.config.command_line(),
         }
 
     def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
@@ -162,20 +161,8 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.command_line()}"
+        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}"
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
-
-    def command_line(self) -> str:
-        """The command line that stands for this run's options, whether they came from one or from Python."""
-        given = [(f, v) for f, v, origin in self.config.describe() if origin == "given"]
-        switches = {"on": "{}", "off": "--no_{}"}
-        words = [
-            switches[value].format(flag if value == "on" else flag[2:])
-            if value in switches
-            else f"{flag} {shlex.quote(value)}"
-            for flag, value in given
-        ]
-        return " ".join(["mpiapp refine3d", *words])
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         p = state.poses
