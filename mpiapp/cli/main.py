@@ -22,6 +22,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "mask_create": ("mpiapp.cli.mask_create", "solvent mask from a map"),
         "postprocess": ("mpiapp.cli.postprocess", "FSC within the mask, sharpened map, local resolution"),
     },
+    "Maps": {
+        "reconstruct": ("mpiapp.cli.reconstruct", "map from particles with known poses"),
+        "project": ("mpiapp.cli.project", "projections of a map"),
+        "image_handler": ("mpiapp.cli.image_handler", "FSC of maps, filters, scale, symmetry, arithmetic"),
+    },
     "Trying it out": {
         "demo": ("mpiapp.cli.demo", "simulate a data set, refine it and compare with the truth"),
         "simulate": ("mpiapp.cli.simulate", "particles with known poses from a map or an atomic model"),
@@ -67,7 +72,7 @@ def help_text() -> str:
     ]
     for heading, commands in COMMANDS.items():
         lines += ["", f"{heading}:"]
-        lines += [f"  {name:<12}{text}" for name, (_, text) in commands.items()]
+        lines += [f"  {name:<15}{text}" for name, (_, text) in commands.items()]
     lines += [
         "",
         "Options have RELION's names; dashes and underscores count alike.",
