@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from mpiapp.cli.alone import run_alone
+from mpiapp.cli.options import parse
 from mpiapp.config.postprocess import PostprocessConfig
 
 SUMMARY = (
@@ -20,10 +19,11 @@ mpiapp postprocess --i run_half1_class001_unfil.mrc --mask mask.mrc --locres --a
 
 def run(argv: Sequence[str]) -> int:
     """Parse, check and run; returns the exit code."""
-    return run_alone(PostprocessConfig, argv, SUMMARY, EXAMPLE, _load)
-
-
-def _load() -> Callable[[PostprocessConfig], Any]:
+    config = parse(PostprocessConfig, argv, SUMMARY, EXAMPLE)
+    if config is None:
+        return 0
+    config.validate()
     from mpiapp.engine.postprocess import postprocess
 
-    return postprocess
+    postprocess(config)
+    return 0

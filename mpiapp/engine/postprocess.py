@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.engine.locres import local_resolution
 from mpiapp.engine.postprocess_files import write_results
 from mpiapp.errors import InputError
 from mpiapp.io.maps_in import InputMap, load_like, load_map
@@ -62,28 +63,41 @@ class Result:
     bfactor_A2: float
 
 
-def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Result:
-    """Post-process two half maps, or estimate their local resolution (``--locres``).
+def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Result | None:
+    """Post-process two half maps, or estimate their local resolution (``--locres``); all processes call this.
+
+    The leader does the former alone; the latter is shared out.
 
     Parameters
     ----------
     config : all options; or give them by name, as in ``postprocess(i="run_half1_class001_unfil.mrc", ...)``
+
+    Returns
+    -------
+    Result, on the leader; None for local resolution.
 
     Raises
     ------
     InputError, ConfigError
         Before any work starts.
     """
+    from mpiapp.parallel.runtime import session
+
     if config is None:
         config = PostprocessConfig.from_options(options)
     config.validate()
     names = PostprocessNames(config.output_root)
-    names.log.parent.mkdir(parents=True, exist_ok=True)
-    log.setup(config.verb, log_file=names.log)
-    try:
-        return _run(config, names)
-    finally:
-        log.close()
+    with session(n_sets=1) as team:
+        names.log.parent.mkdir(parents=True, exist_ok=True)
+        log.setup(config.verb, rank=team.rank, log_file=names.log)
+        try:
+            if config.locres:
+                log.emit(log.options(config))
+                local_resolution(team, config, names)
+                return None
+            return _run(config, names) if team.is_leader else None
+        finally:
+            log.close()
 
 
 def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:

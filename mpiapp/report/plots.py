@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpiapp.report.angular_plot import plot_angular_distribution
 from mpiapp.report.fsc_plot import plot_fsc, resolution_of_curve
 from mpiapp.report.guinier_plot import plot_guinier
+from mpiapp.report.histogram_plot import plot_histogram
 from mpiapp.report.progress_plot import plot_progress
 from mpiapp.report.slices_plot import plot_slices
 
@@ -12,6 +13,7 @@ __all__ = [
     "plot_angular_distribution",
     "plot_fsc",
     "plot_guinier",
+    "plot_histogram",
     "plot_progress",
     "plot_slices",
     "resolution_of_curve",
