@@ -20,6 +20,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "After refinement": {
         "mask_create": ("mpiapp.cli.mask_create", "solvent mask from a map"),
+        "noise_test": (
+            "mpiapp.cli.noise_test",
+            "does the refinement find detail in noise? (Chen et al. 2013)",
+        ),
         "postprocess": ("mpiapp.cli.postprocess", "FSC within the mask, sharpened map, local resolution"),
     },
     "Maps": {
