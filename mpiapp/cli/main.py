@@ -26,6 +26,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "postprocess": ("mpiapp.cli.postprocess", "FSC within the mask, sharpened map, local resolution"),
     },
+    "Looking at results": {
+        "report": ("mpiapp.cli.report", "report.html of a job's folder, RELION's included"),
+    },
     "Maps": {
         "reconstruct": ("mpiapp.cli.reconstruct", "map from particles with known poses"),
         "project": ("mpiapp.cli.project", "projections of a map"),

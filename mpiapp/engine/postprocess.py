@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.locres import local_resolution
+from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_files import write_results
 from mpiapp.errors import InputError
 from mpiapp.io.maps_in import InputMap, load_like, load_map
@@ -95,7 +96,10 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
                 log.emit(log.options(config))
                 local_resolution(team, config, names)
                 return None
-            return _run(config, names) if team.is_leader else None
+            result = _run(config, names) if team.is_leader else None
+            if team.is_leader:
+                refresh_page(names.log.parent)
+            return result
         finally:
             log.close()
 

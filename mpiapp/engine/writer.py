@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import mpiapp
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.page_writer import PageWriter
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
@@ -38,6 +39,7 @@ class Writer:
         self.config, self.setup, self.policy, self.table, self.names = config, setup, policy, table, names
         self.particles = particles  # fingerprint
         self.last_files = -1
+        self.page = PageWriter(names)
 
     def iteration(self, state: RunState) -> None:
         """Files of one iteration. The optimiser file comes last: where it is, the others are complete."""
@@ -52,6 +54,7 @@ class Writer:
         self._optimiser_file(state, number)
         remove_older(path, keep)
         self.names.partial_checkpoint(number).unlink(missing_ok=True)
+        self.page.offer(state.history)
 
     def complete(self, number: int) -> None:
         """The files of the last iteration of a run that ends before it converges, if they were left out."""
@@ -98,7 +101,8 @@ class Writer:
         plot_angular_distribution(
             self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
         )
-        plot_progress(self.names.progress_plot, state.history)
+        plot_progress(self.names.progress_plot, self.page.table(state.history))
+        self.page.write()
 
     def _files(self, state: RunState) -> None:
         """Maps and tables of an iteration, but for the optimiser file."""

@@ -123,11 +123,6 @@ class OutputNames:
         """Resolution, sampling, accuracies and time against the iteration."""
         return Path(f"{self.root}_progress.png")
 
-    @property
-    def report(self) -> Path:
-        """The page that shows all plots."""
-        return Path(f"{self.root}_report.html")
-
     # ---- relations between roots ---------------------------------------------------------------------------
 
     @property

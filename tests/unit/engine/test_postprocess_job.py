@@ -44,7 +44,8 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )  # fmt: skip
     assert code == 0, text
     assert "interpolated crossing" in text
-    names = {path.name.removeprefix("postprocess") for path in (halves / "post").iterdir()}
+    names = {path.name.removeprefix("postprocess") for path in (halves / "post").glob("postprocess*")}
+    assert (halves / "post/report.html").is_file()
     assert names == {
         ".log", ".mrc", ".star", "_masked.mrc", "_half1.mrc", "_half2.mrc", "_half1_masked.mrc",
         "_half2_masked.mrc", "_fsc.csv", "_fsc.dat", "_fsc.png", "_fsc.xml", "_guinier.csv", "_guinier.png",
