@@ -89,6 +89,7 @@ class PostprocessConfig(JobConfig):
     randomizations: int = option(
         1, "Draws of random phases whose curves are averaged; small boxes gain by more.", EXPERT, minimum=1
     )
+    cones: bool = option(True, "FSC by direction, within cones of 20 degrees.", EXPERT)
     interpolate: bool = option(False, "Tell the interpolated crossing of 0.143 as well.", EXPERT)
 
     threads: int = option(0, "Threads; 0 takes all cores.", COMPUTING, flag="j", minimum=0)

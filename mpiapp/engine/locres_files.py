@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.io.chimerax import write_local_script
 from mpiapp.io.mrc import write_map
 from mpiapp.io.outputs import PostprocessNames
+from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.report import log
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ def write_local(
     where = "voxels in the mask" if mask is not None else "points"
     plot_histogram(names.histogram, values, "Local resolution (Å)", f"Local resolution: {where}")
     middle = np.percentile(values[values > 0], (5, 50, 95)) if (values > 0).any() else np.zeros(3)
+    level = automatic_threshold(filtered)
+    write_local_script(
+        names.local_script, names.locally_filtered, level, names.local_resolution, middle[0], middle[2]
+    )
     log.emit(
         [
             f"  + Local resolution map:          {names.local_resolution}",

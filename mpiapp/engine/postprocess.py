@@ -30,6 +30,7 @@ from mpiapp.model.fsc import (
 )
 from mpiapp.model.mask_creation import automatic_threshold, extend, largest_piece, soft_edge
 from mpiapp.model.masks import check_mask
+from mpiapp.model.orientation_quality import conical_fsc
 from mpiapp.model.radial import filter_radially
 from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
 from mpiapp.parallel.threads import available_cores
@@ -37,6 +38,7 @@ from mpiapp.report import log
 
 THRESHOLD = 0.143
 AUTO_MASK_A = 15.0
+POOR_SPHERICITY = 0.75
 PROTEIN_A3_PER_DALTON = 1 / 0.81  # what the field's programs use
 SOLVENT_FACTOR = 0.476
 HALF = np.float32(0.5)
@@ -122,6 +124,8 @@ def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:
     halves_out = [_filtered(half, sharpened.weights, workers) for half in sources]
     seconds = time.monotonic() - begun
     write_results(config, names, half1.pixel_size_A, curves, sharpened, volume, mask, halves_out)
+    if config.cones:
+        _directions(names, halves, mask, half1.pixel_size_A, workers)
     log.emit(
         [
             f"  + Processed map:                 {names.map()}",
@@ -284,6 +288,30 @@ def _say_sharpened(config: PostprocessConfig, sharpened: Sharpened) -> None:
         log.warn("a positive B-factor blurs the map; sharpening needs a negative one.")
     if not config.auto_bfac and not config.adhoc_bfac:
         log.warn("the map is not sharpened: neither --auto_bfac nor --adhoc_bfac was given.")
+
+
+def _directions(
+    names: PostprocessNames, halves: tuple[F32, F32], mask: F32 | None, pixel_size_A: float, workers: int
+) -> None:
+    """FSC by direction, within the mask; warns when the map is better along some directions than others."""
+    from mpiapp.report.plots import plot_cones
+
+    first, second = (
+        forward_3d(half if mask is None else half * mask, centre=False, workers=workers) for half in halves
+    )
+    cones = conical_fsc(first, second, pixel_size_A, workers=workers)
+    plot_cones(names.cones_plot, cones, pixel_size_A)
+    fine, coarse = np.percentile(cones.resolution_A, (5, 95))
+    log.emit(
+        [
+            f"  + by direction, 90 %:            {fine:.4g} to {coarse:.4g} A, sphericity {cones.sphericity:.3f}"
+        ]
+    )
+    if cones.sphericity < POOR_SPHERICITY:
+        log.warn(
+            f"the resolution depends on the direction (sphericity {cones.sphericity:.2f}): views are missing; look at "
+            f"{names.cones_plot} and at the angular distribution of the refinement."
+        )
 
 
 def _filtered(half: F32, weights: NDArray[np.float64], workers: int) -> F32:

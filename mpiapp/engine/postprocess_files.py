@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import mpiapp
 from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.io.chimerax import write_map_script
 from mpiapp.io.mrc import write_map
 from mpiapp.io.outputs import PostprocessNames
 from mpiapp.io.postprocess_star import (
@@ -18,6 +19,7 @@ from mpiapp.io.postprocess_star import (
     write_postprocess,
 )
 from mpiapp.model.guinier import squared_frequencies
+from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.model.sharpen import Sharpened
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def write_results(
     title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
     write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
     write_fsc_text(names.fsc_text, frequency, curves.final)
+    write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
     _plots(config, names, pixel_size_A, curves, sharpened, volume, frequency)
 
 

@@ -248,6 +248,21 @@ class PostprocessNames:
         return self.file("_locres_fscs.star")
 
     @property
+    def cones_plot(self) -> Path:
+        """Resolution by direction."""
+        return self.file("_cones.png")
+
+    @property
+    def script(self) -> Path:
+        """Script that opens the result in ChimeraX."""
+        return self.file(".cxc")
+
+    @property
+    def local_script(self) -> Path:
+        """The same, coloured by local resolution."""
+        return self.file("_locres.cxc")
+
+    @property
     def histogram(self) -> Path:
         """Histogram of local resolutions within the mask."""
         return self.file("_locres_histogram.png")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,12 @@ class ConicalFsc:
 
 
 def conical_fsc(
-    first: NDArray[Any], second: NDArray[Any], pixel_size_A: float, cone_deg: float = CONE_DEG
+    first: NDArray[Any],
+    second: NDArray[Any],
+    pixel_size_A: float,
+    cone_deg: float = CONE_DEG,
+    *,
+    workers: int = 1,
 ) -> ConicalFsc:
     """FSC within cones about many directions.
 
@@ -105,9 +111,10 @@ def conical_fsc(
     first, second : (N, N, N//2 + 1) half transforms of the half maps, in FFT order
     pixel_size_A : of the maps
     cone_deg : half angle of the cones
+    workers : threads
     """
     box = first.shape[0]
-    sums = _sums_by_cell(first, second)
+    sums = _sums_by_cell(first, second, workers)
     cells = _grid(CELL_ORDER)
     axes = cells[cells[:, 2] > 0]
     # what lies opposite is the same coefficient
@@ -121,27 +128,33 @@ def conical_fsc(
     return ConicalFsc(axes, curves, box * pixel_size_A / last, sphericity(axes, last.astype(np.float64)))
 
 
-def _sums_by_cell(first: NDArray[Any], second: NDArray[Any]) -> list[F64]:
-    """Sums of Re(a b*), |a|^2 and |b|^2 by direction and shell: three arrays (n_cells, N//2 + 1)."""
+def _sums_by_cell(first: NDArray[Any], second: NDArray[Any], workers: int) -> F64:
+    """Sums of Re(a b*), |a|^2 and |b|^2 by direction and shell: (3, n_cells, N//2 + 1)."""
     box = first.shape[0]
-    n_cells, n_shells = 12 * 4**CELL_ORDER, box // 2 + 1
+    parts = np.array_split(np.arange(box), workers)
+    with ThreadPoolExecutor(workers) as pool:
+        total: F64 = sum(pool.map(lambda planes: _sums_of_planes(first, second, planes), parts), np.zeros(()))
+    return total.reshape(3, 12 * 4**CELL_ORDER, box // 2 + 1)
+
+
+def _sums_of_planes(first: NDArray[Any], second: NDArray[Any], planes: NDArray[np.int64]) -> F64:
+    """The same over some planes of the transforms, flat: (3, n_cells * (N//2 + 1))."""
+    box = first.shape[0]
+    n_shells = box // 2 + 1
+    size = 12 * 4**CELL_ORDER * n_shells
     k = axis_frequencies(box)
-    kx = np.arange(box // 2 + 1)
-    sums = np.zeros((3, n_cells * n_shells))
-    for z in range(box):
-        r2 = k[z] ** 2 + k[:, None] ** 2 + kx**2
-        shell = np.floor(np.sqrt(r2) + 0.5).astype(np.int64)
+    sums = np.zeros((3, size))
+    for z in planes:
+        radius = np.sqrt(k[z] ** 2 + k[:, None] ** 2 + np.arange(n_shells) ** 2)
+        shell = np.floor(radius + 0.5).astype(np.int64)
         inside = (shell < n_shells) & (shell > 0)
         iy, ix = np.nonzero(inside)
-        cell = healpix.vec2pix(
-            2**CELL_ORDER, ix.astype(float), k[iy].astype(float), np.full(ix.size, float(k[z])), nest=True
-        )
-        index = cell * n_shells + shell[inside]
+        place = (ix.astype(float), k[iy].astype(float), np.full(ix.size, float(k[z])))
+        index = healpix.vec2pix(2**CELL_ORDER, *place, nest=True) * n_shells + shell[inside]
         a, b = first[z][inside].astype(np.complex128), second[z][inside].astype(np.complex128)
-        parts = ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2)
-        for total, values in zip(sums, parts, strict=True):
-            total += np.bincount(index, values, n_cells * n_shells)
-    return [part.reshape(n_cells, n_shells) for part in sums]
+        for total, values in zip(sums, ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2), strict=True):
+            total += np.bincount(index, values, size)
+    return sums
 
 
 def sphericity(axes: F64, radius: F64) -> float:

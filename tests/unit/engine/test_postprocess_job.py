@@ -44,12 +44,16 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )  # fmt: skip
     assert code == 0, text
     assert "interpolated crossing" in text
+    assert "sphericity" in text
+    script = (halves / "post/postprocess.cxc").read_text().splitlines()
+    assert script[0] == "open postprocess_masked.mrc"
+    assert script[1].startswith("volume #1 level ")
     names = {path.name.removeprefix("postprocess") for path in (halves / "post").glob("postprocess*")}
     assert (halves / "post/report.html").is_file()
     assert names == {
         ".log", ".mrc", ".star", "_masked.mrc", "_half1.mrc", "_half2.mrc", "_half1_masked.mrc",
         "_half2_masked.mrc", "_fsc.csv", "_fsc.dat", "_fsc.png", "_fsc.xml", "_guinier.csv", "_guinier.png",
-        "_slices.csv", "_slices.png",
+        "_slices.csv", "_slices.png", "_cones.csv", "_cones.png", ".cxc",
     }  # fmt: skip
     record = read_postprocess(halves / "post/postprocess.star")
     assert set(record.fsc) == {
@@ -139,3 +143,30 @@ def test_mask_of_a_map(halves: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "no voxel is above --ini_threshold 7" in capsys.readouterr().err
     assert main(["mask_create", "--denovo"]) == 2
     assert main(["mask_create", "--and", "a", "--or", "b", "--i", "c"]) == 2
+
+
+def test_local_resolution_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--locres",
+        "--locres_sampling",
+        "12",
+        "--mask",
+        f"{halves}/mask.mrc",
+        "--adhoc_bfac",
+        "-50",
+        "--j",
+        "2",
+    ]
+    code, text = job(halves, *words, capsys=capsys)
+    assert code == 0, text
+    root = halves / "post/postprocess_locres"
+    resolution, pixel = read_map(f"{root}.mrc")
+    inside = soft_sphere(BOX, 8, 0) > 0
+    assert pixel == pytest.approx(PIXEL)
+    assert resolution[inside].min() >= 6
+    assert resolution[inside].max() <= 50
+    for ending in ("_filtered.mrc", "_fscs.star", "_histogram.png", "_histogram.csv", ".cxc"):
+        assert Path(f"{root}{ending}").is_file(), ending
+    script = Path(f"{root}.cxc").read_text()
+    assert "color sample #1 map #2" in script
+    assert "postprocess_locres_filtered.mrc" in script
