@@ -23,7 +23,7 @@ from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.model.sharpen import Sharpened
 
 if TYPE_CHECKING:
-    from mpiapp.engine.postprocess import Curves
+    from mpiapp.engine.postprocess_curves import Curves
 
 F32 = NDArray[np.float32]
 SHOWN = {
