@@ -76,8 +76,7 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
             if config.locres:
                 log.emit(log.options(config))
                 local_resolution(team, config, names)
-                return None
-            result = _run(config, names) if team.is_leader else None
+            result = _run(config, names) if team.is_leader and not config.locres else None
             if team.is_leader:
                 refresh_page(names.log.parent)
             return result

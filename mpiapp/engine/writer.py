@@ -86,6 +86,9 @@ class Writer:
 
     def plots(self, state: RunState, volume: F32) -> None:
         """FSC, slices, angular distribution and progress as PNG with their numbers."""
+        from mpiapp.model.orientation_quality import coverage
+        from mpiapp.report import log
+        from mpiapp.report.orientation import orientation_warnings
         from mpiapp.report.plots import plot_angular_distribution, plot_fsc, plot_progress, plot_slices
 
         frequency = np.arange(self.setup.n_shells) / (self.setup.box * self.setup.pixel_size_A)
@@ -101,6 +104,9 @@ class Writer:
         plot_angular_distribution(
             self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
         )
+        views = coverage(state.poses.rot_deg, state.poses.tilt_deg, self.setup.group)
+        for line in orientation_warnings(views):
+            log.warn(line)
         plot_progress(self.names.progress_plot, self.page.table(state.history))
         self.page.write()
 

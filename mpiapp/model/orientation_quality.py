@@ -28,6 +28,8 @@ VIEW_ORDER = 5  # HEALPix order at which views are counted
 CELL_ORDER = 3  # and Fourier directions, 7.3 degrees apart
 CONE_DEG = 20.0
 THRESHOLD = 0.143
+# shells of large boxes have more coefficients than a cone needs: one in (box / ENOUGH) is taken beyond ALL_BELOW
+ENOUGH, ALL_BELOW = 128, 48
 
 
 @dataclass(frozen=True)
@@ -144,14 +146,18 @@ def _sums_of_planes(first: NDArray[Any], second: NDArray[Any], planes: NDArray[n
     size = 12 * 4**CELL_ORDER * n_shells
     k = axis_frequencies(box)
     sums = np.zeros((3, size))
+    stride = max(1, box // ENOUGH)
     for z in planes:
         radius = np.sqrt(k[z] ** 2 + k[:, None] ** 2 + np.arange(n_shells) ** 2)
         shell = np.floor(radius + 0.5).astype(np.int64)
         inside = (shell < n_shells) & (shell > 0)
         iy, ix = np.nonzero(inside)
+        if stride > 1:
+            kept = (shell[iy, ix] < ALL_BELOW) | (np.arange(iy.size) % stride == z % stride)
+            iy, ix = iy[kept], ix[kept]
         place = (ix.astype(float), k[iy].astype(float), np.full(ix.size, float(k[z])))
-        index = healpix.vec2pix(2**CELL_ORDER, *place, nest=True) * n_shells + shell[inside]
-        a, b = first[z][inside].astype(np.complex128), second[z][inside].astype(np.complex128)
+        index = healpix.vec2pix(2**CELL_ORDER, *place, nest=True) * n_shells + shell[iy, ix]
+        a, b = first[z, iy, ix].astype(np.complex128), second[z, iy, ix].astype(np.complex128)
         for total, values in zip(sums, ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2), strict=True):
             total += np.bincount(index, values, size)
     return sums

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpiapp.errors import InputError
-from mpiapp.report.collect import find_postprocess, find_refinements, load_refinement
+from mpiapp.report.collect import find_local_resolution, find_postprocess, find_refinements, load_refinement
 from mpiapp.report.page import PAGE, PICTURES, Section, write_page
-from mpiapp.report.postprocess_sections import postprocess_sections
+from mpiapp.report.postprocess_sections import local_sections, postprocess_sections
 from mpiapp.report.refinement_sections import refinement_sections
 
 
@@ -27,9 +27,10 @@ def build_report(folder: str | Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of a job, e.g. Refine3D/job001")
     refinements, posts = find_refinements(folder), find_postprocess(folder)
-    if not refinements and not posts:
+    local = find_local_resolution(folder)
+    if not (refinements or posts or local):
         raise InputError(
-            f"{folder}: neither _optimiser.star files of a refinement nor a postprocess.star; give a job's folder"
+            f"{folder}: no _optimiser.star of a refinement, no postprocess.star, no _locres.mrc; give a job's folder"
         )
     pictures = folder / PICTURES
     pictures.mkdir(exist_ok=True)
@@ -47,5 +48,8 @@ def build_report(folder: str | Path) -> Path:
     for star in posts:
         sections += postprocess_sections(star, pictures)
         states.append(f"{star.stem}: post-processed")
+    for path in local:
+        sections += local_sections(path, pictures)
+        states.append(f"{path.stem}: local resolution")
     write_page(folder / PAGE, str(folder.resolve().name), "; ".join(states), sections)
     return folder / PAGE

@@ -176,6 +176,11 @@ def find_postprocess(folder: Path) -> list[Path]:
     return found
 
 
+def find_local_resolution(folder: Path) -> list[Path]:
+    """Local-resolution maps in a folder."""
+    return sorted(folder.glob("*_locres.mrc"))
+
+
 def head_of(path: Path) -> list[str]:
     """Version and command of a STAR file."""
     return _head(path)

@@ -10,7 +10,7 @@ from mpiapp.errors import MpiappError
 from mpiapp.io.postprocess_star import PostprocessRecord, read_postprocess
 from mpiapp.report.collect import head_of, is_newer
 from mpiapp.report.page import Figure, Section
-from mpiapp.report.plots import plot_fsc, plot_guinier, plot_slices
+from mpiapp.report.plots import plot_fsc, plot_guinier, plot_histogram, plot_slices
 
 _CURVES = {
     "corrected": "corrected",
@@ -25,10 +25,7 @@ _FACTS = (
     ("rlnParticleBoxFractionSolventMask", "box over mask", "{:.2f}"),
     ("rlnCorrelationFitGuinierPlot", "fit of the Guinier plot, r²", "{:.3f}"),
 )
-_EXTRA = (
-    ("_cones.png", "Resolution by direction: FSC within cones of 20 degrees.", False),
-    ("_locres_histogram.png", "Local resolution within the mask.", False),
-)
+_CONES = "Resolution by direction: FSC within cones of 20 degrees."
 
 
 def postprocess_sections(star: Path, pictures: Path) -> list[Section]:
@@ -53,11 +50,39 @@ def postprocess_sections(star: Path, pictures: Path) -> list[Section]:
             _draw_guinier(guinier, record)
         section.figures.append(Figure(guinier, "Guinier plot."))
     _add_map(section, Path(f"{root}.mrc"), _picture(root, prefix, "_slices.png", star), pictures)
-    for ending, caption, wide in _EXTRA:
-        path = Path(root + ending)
-        if path.is_file():
-            section.figures.append(Figure(path, caption, wide))
+    cones = Path(f"{root}_cones.png")
+    if cones.is_file():
+        section.figures.append(Figure(cones, _CONES))
     section.code = head_of(star)
+    return [section]
+
+
+def local_sections(locres: Path, pictures: Path) -> list[Section]:
+    """Histogram and slices of one local-resolution job, RELION's included."""
+    from mpiapp.io.mrc import read_map
+
+    resolution, _ = read_map(locres)
+    known = resolution[resolution > 0]
+    root = locres.name.removesuffix(".mrc")
+    fine, middle, coarse = np.percentile(known, (5, 50, 95)) if known.size else (0.0, 0.0, 0.0)
+    section = Section(
+        f"Local resolution {root.removesuffix('_locres')}",
+        facts=[
+            ("finest 5 %", f"{fine:.2f} Å"),
+            ("median", f"{middle:.2f} Å"),
+            ("coarsest 5 %", f"{coarse:.2f} Å"),
+        ],
+        notes=[
+            "These are of the whole map, solvent included; the histogram of a job with a mask is of the mask."
+        ],
+    )
+    histogram = locres.with_name(f"{root}_histogram.png")
+    if not histogram.is_file():
+        histogram = pictures / f"{root}_histogram.png"
+        plot_histogram(histogram, known, "Local resolution (Å)", "Local resolution: voxels")
+    section.figures.append(Figure(histogram, "Histogram of the local resolution."))
+    filtered = locres.with_name(f"{root}_filtered.mrc")
+    _add_map(section, filtered, pictures / f"{root}_filtered_slices.png", pictures)
     return [section]
 
 
@@ -86,5 +111,5 @@ def _add_map(section: Section, path: Path, picture: Path, pictures: Path) -> Non
         except MpiappError as error:
             section.notes.append(str(error))
             return
-        plot_slices(picture, density, pixel or 1.0, "Sharpened map")
+        plot_slices(picture, density, pixel or 1.0, path.stem)
     section.figures.append(Figure(picture, f"Slices of {path.name}.", wide=True))

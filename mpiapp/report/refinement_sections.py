@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from mpiapp.errors import MpiappError
 from mpiapp.model.fsc import resolution_at
-from mpiapp.model.orientation_quality import Coverage, coverage
+from mpiapp.model.orientation_quality import coverage
 from mpiapp.model.symmetry import point_group
 from mpiapp.report.collect import Refinement
+from mpiapp.report.orientation import orientation_warnings
 from mpiapp.report.page import Figure, Section, Table
 from mpiapp.report.plots import (
     plot_angular_distribution,
@@ -27,7 +28,6 @@ from mpiapp.report.plots import (
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
 
-POOR_FACTOR = 0.6
 GROUPS_SHOWN = 4
 # column of the progress table, heading, format
 _COLUMNS = (
@@ -187,22 +187,6 @@ def _orientations(run: Refinement, table: ParticleTable, prefix: str) -> Section
         ],
         figures=[Figure(picture, "Viewing directions, with their symmetry mates.")],
     )
-
-
-def orientation_warnings(found: Coverage) -> list[str]:
-    """What to say when the views limit the map."""
-    lines = []
-    if found.empty > 0.01:
-        lines.append(
-            f"Preferred orientation: {100 * found.empty:.1f} % of the directions in Fourier space are in no view; the map "
-            "is stretched along them. Collect tilted images or change the grid preparation."
-        )
-    elif found.factor < POOR_FACTOR:
-        lines.append(
-            f"Preferred orientation: views are so uneven that they leave {100 * found.factor:.0f} % of the signal-to-noise "
-            "ratio; expect a resolution that differs by direction."
-        )
-    return lines
 
 
 def _statistics(run: Refinement, table: ParticleTable | None, prefix: str) -> Section:

@@ -46,6 +46,9 @@ def test_the_usual_way_on(folder: Path) -> None:
     ended = run(folder, ["postprocess", *halves, *post.split()])
     assert ended.code == 0, ended
     assert (folder / "post/report.html").is_file()
+    local = "--locres --adhoc_bfac -50 --mask mask.mrc --o local/ --verb 0"
+    assert run(folder, ["postprocess", *halves, *local.split()]).code == 0
+    assert "Local resolution" in (folder / "local/report.html").read_text()
     ended = run(folder, ["report", "post", "out"])
     assert ended.code == 0, ended
     assert ended.out.split() == ["post/report.html", "out/report.html"]

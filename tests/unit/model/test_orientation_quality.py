@@ -59,7 +59,7 @@ def test_sphericity_of_an_ellipsoid() -> None:
     assert sphericity(points, radius) == pytest.approx(expected, abs=3e-3)
 
 
-def test_cones_find_the_direction_that_is_missing() -> None:
+def test_cones_find_the_direction_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signal everywhere but within 35 degrees of z: the cone along z finds none."""
     rng = np.random.default_rng(4)
     box = 40
@@ -76,5 +76,10 @@ def test_cones_find_the_direction_that_is_missing() -> None:
     assert np.median(found.resolution_A[along]) > 15
     assert np.median(found.resolution_A[across]) < 4.5
     assert found.sphericity < 0.9
+    monkeypatch.setattr("mpiapp.model.orientation_quality.ENOUGH", box // 3)  # one in three coefficients
+    monkeypatch.setattr("mpiapp.model.orientation_quality.ALL_BELOW", 4)
+    fewer = conical_fsc(*halves, 2.0, workers=2)
+    assert np.median(fewer.resolution_A[along]) > 15
+    assert np.median(fewer.resolution_A[across]) < 4.5
     even = [forward_3d(common + 0.3 * rng.normal(size=common.shape), centre=False) for _ in range(1)] * 2
     assert conical_fsc(*even, 2.0).sphericity > 0.99
