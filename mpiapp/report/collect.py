@@ -82,7 +82,9 @@ def find_refinements(folder: Path) -> list[tuple[OutputNames, dict[int, OutputNa
     for parts in groups.values():
         numbered = dict(sorted((k, v) for k, v in parts.items() if k is not None))
         newest = parts.get(None) or numbered[max(numbered)]
-        out.append((newest, numbered, None in parts))
+        # RELION leaves no optimiser file of its final iteration
+        finished = None in parts or (newest.model(None).is_file() and newest.data(None).is_file())
+        out.append((newest, numbered, finished))
     return out
 
 
@@ -102,6 +104,8 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
     last = None if finished else max(iterations)
     model = read_model(names.model(None) if finished else names.model(last, 1))
     path = names.optimiser(last)
+    if finished and iterations and not path.is_file():
+        path = iterations[max(iterations)].optimiser(max(iterations))
     run = Refinement(names, iterations, finished, model, read_optimiser(path), _head(path))
     rows = []
     for number, part in iterations.items():

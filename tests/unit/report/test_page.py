@@ -118,6 +118,18 @@ def test_page_of_a_refinement_that_runs(tmp_path: Path) -> None:
     assert all((tmp_path / str(link)).is_file() for link in links)
 
 
+def test_relions_finished_run_has_no_last_optimiser(tmp_path: Path) -> None:
+    for number in (0, 1, None):
+        write_iteration(tmp_path, number)
+    (tmp_path / "run_optimiser.star").unlink()
+    (tmp_path / "run_data.star").write_text(
+        "data_particles\n"
+    )  # not readable: the rest is shown all the same
+    found = check_self_contained(build_report(tmp_path))
+    assert "finished" in found.text
+    assert "Slices at five levels and projections along z, y and x of run_class001.mrc" in found.text
+
+
 def test_page_of_a_finished_one_in_two_parts(tmp_path: Path) -> None:
     for number in (0, 1, None):
         write_iteration(tmp_path, number)
