@@ -86,6 +86,8 @@ class Writer:
 
     def plots(self, state: RunState, volume: F32) -> None:
         """FSC, slices, angular distribution and progress as PNG with their numbers."""
+        from mpiapp.io.chimerax import write_map_script
+        from mpiapp.model.mask_creation import automatic_threshold
         from mpiapp.model.orientation_quality import coverage
         from mpiapp.report import log
         from mpiapp.report.orientation import orientation_warnings
@@ -104,6 +106,8 @@ class Writer:
         plot_angular_distribution(
             self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
         )
+        directions = self.names.angular_distribution(None, None)
+        write_map_script(self.names.script, self.names.final_map(), automatic_threshold(volume), [directions])
         views = coverage(state.poses.rot_deg, state.poses.tilt_deg, self.setup.group)
         for line in orientation_warnings(views):
             log.warn(line)

@@ -123,6 +123,11 @@ class OutputNames:
         """Resolution, sampling, accuracies and time against the iteration."""
         return Path(f"{self.root}_progress.png")
 
+    @property
+    def script(self) -> Path:
+        """Script that opens the final map and the viewing directions in ChimeraX."""
+        return Path(f"{self.root}.cxc")
+
     # ---- relations between roots ---------------------------------------------------------------------------
 
     @property

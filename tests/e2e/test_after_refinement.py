@@ -32,6 +32,9 @@ def test_a_run_leaves_its_page(converged: Path) -> None:
     assert "mpiapp refine3d" in page
     assert page.count("data:image/png;base64,") >= 8
     assert len(page) < 5_000_000
+    script = converged.with_name("run.cxc").read_text().splitlines()
+    assert script[0] == "open run_class001.mrc"
+    assert "open run_class001_angdist.bild" in script
     with open(f"{converged}_progress.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["peak_memory_MiB"]) > 50
