@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from mpiapp.config.option import Value, as_text, by_name, coerce, options_of, suggest
-from mpiapp.config.relion_flags import foreign_flags, judge
+from mpiapp.config.option import Value, as_text, by_name, check_range, coerce, options_of, suggest
+from mpiapp.config.relion_flags import ForeignFlag, flag_table, judge
 from mpiapp.errors import ConfigError
 
 
@@ -24,6 +25,9 @@ class JobConfig:
     """
 
     command: ClassVar[str] = ""
+    # flags of RELION's program that are no options here, as in relion_flags.py: reason -> names
+    ignored_flags: ClassVar[Mapping[str, str]] = {}
+    refused_flags: ClassVar[Mapping[str, str]] = {}
 
     given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -45,21 +49,46 @@ class JobConfig:
         ConfigError
             Unknown name, wrong type, or a flag that is refused.
         """
-        known = by_name(options_of(cls))
+        known, foreign = by_name(options_of(cls)), cls.foreign_flags()
         values: dict[str, Any] = {}
         lines = list(notes)
         for key, value in options.items():
             name = key.lstrip("-").replace("-", "_")
             if name in known:
                 values[known[name].name] = coerce(known[name], value)
-            elif name in foreign_flags():
-                lines.append(judge(foreign_flags()[name], value))
+            elif name in foreign:
+                lines.append(judge(foreign[name], value))
             elif name.startswith("no_") and name[3:] in known and known[name[3:]].kind is bool:
                 spec = known[name[3:]]
                 values[spec.name] = not coerce(spec, value)
             else:
                 raise unknown_option(cls, key)
         return cls(**values, given=frozenset(values), notes=tuple(lines))
+
+    @classmethod
+    def foreign_flags(cls) -> dict[str, ForeignFlag]:
+        """Flags of RELION's program that are no options here, by name."""
+        return flag_table(cls.ignored_flags, cls.refused_flags)
+
+    def validate(self) -> Self:
+        """Check ranges and combinations of options; files are checked where they are read.
+
+        Returns
+        -------
+        This object, so that calls can be chained.
+
+        Raises
+        ------
+        ConfigError
+            Names the option, its value and the remedy.
+        """
+        for spec in options_of(type(self)):
+            check_range(spec, getattr(self, spec.name))
+        self.check_combinations()
+        return self
+
+    def check_combinations(self) -> None:
+        """Raise ConfigError for options that are missing or contradict each other; each job has its own."""
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option as (flag, value, "given" or "default"), in the order of the help."""
@@ -71,6 +100,18 @@ class JobConfig:
             )
             for spec in options_of(type(self))
         ]
+
+    def command_line(self) -> str:
+        """The command line that stands for these options, whether they came from one or from Python."""
+        given = [(f, v) for f, v, origin in self.describe() if origin == "given"]
+        switches = {"on": "{}", "off": "--no_{}"}
+        words = [
+            switches[value].format(flag if value == "on" else flag[2:])
+            if value in switches
+            else f"{flag} {shlex.quote(value)}"
+            for flag, value in given
+        ]
+        return " ".join([f"mpiapp {self.command}", *words])
 
     def is_given(self, name: str) -> bool:
         """Whether the user set this field, by name or by a value that is not the default."""
@@ -118,7 +159,7 @@ def unknown_option(config: type[JobConfig], text: str) -> ConfigError:
     known = [spec.flag for spec in options]
     known += [f"no_{spec.flag}" for spec in options if spec.kind is bool and spec.default]
     name = text.lstrip("-").replace("-", "_")
-    nearest = suggest(name, known) or suggest(name, foreign_flags())
+    nearest = suggest(name, known) or suggest(name, config.foreign_flags())
     dashes = "--" if text.startswith("-") else ""
     hint = f"did you mean {dashes}{nearest}?" if nearest else f"see mpiapp {config.command} --help"
     return ConfigError(f"unknown option {text}; {hint}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import check_range, option, options_of
+from mpiapp.config.option import option
 from mpiapp.config.refine_checks import check_combinations, check_required, warnings_for
+from mpiapp.config.relion_flags import IGNORED_GROUPS, REFUSED_GROUPS
 
 FILES = "Input and output"
 REFERENCE = "Reference and particle"
@@ -32,6 +33,8 @@ class RefineConfig(JobConfig):
     """
 
     command: ClassVar[str] = "refine3d"
+    ignored_flags = IGNORED_GROUPS
+    refused_flags = REFUSED_GROUPS
 
     input_star: str = option("", "Particles (STAR file, RELION 3.0 or newer).", FILES, flag="i", fixed=True)
     output_root: str = option(
@@ -178,24 +181,10 @@ class RefineConfig(JobConfig):
         "", "Folder of RELION's RELION_JOB_* files.", RUNNING, metavar="DIR", per_call=True
     )
 
-    def validate(self) -> RefineConfig:
-        """Check ranges and combinations of options; files are checked where they are read.
-
-        Returns
-        -------
-        RefineConfig
-            This object, so that calls can be chained.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        for spec in options_of(type(self)):
-            check_range(spec, getattr(self, spec.name))
+    def check_combinations(self) -> None:
+        """Raise ConfigError for files that are not named and for options that contradict each other."""
         check_required(self)
         check_combinations(self)
-        return self
 
     def advice(self) -> list[str]:
         """Warnings about choices that are allowed but seldom meant."""

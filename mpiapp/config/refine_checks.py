@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 SYMMETRY = re.compile(r"(?:[CD][1-9]\d{0,2}|T|O|I[1-4]?)", re.IGNORECASE)
 
 
+def check_symmetry(name: str) -> None:
+    """Raise ConfigError unless this is a point group."""
+    if not SYMMETRY.fullmatch(name):
+        raise ConfigError(f"--sym {name}: not a point group known here; use Cn, Dn, T, O, I or I1 to I4")
+
+
 def check_required(config: RefineConfig) -> None:
     """Raise ConfigError unless the files a run needs are named."""
     if config.continue_from:
@@ -38,10 +44,7 @@ def check_required(config: RefineConfig) -> None:
 
 def check_combinations(config: RefineConfig) -> None:
     """Raise ConfigError for options that contradict each other."""
-    if not SYMMETRY.fullmatch(config.sym):
-        raise ConfigError(
-            f"--sym {config.sym}: not a point group known here; use Cn, Dn, T, O, I or I1 to I4"
-        )
+    check_symmetry(config.sym)
     if config.offset_step > config.offset_range > 0:
         raise ConfigError(
             f"--offset_step {config.offset_step:g}: larger than --offset_range {config.offset_range:g}; "

@@ -10,8 +10,8 @@ that one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from mpiapp.errors import ConfigError
@@ -104,15 +104,14 @@ class ForeignFlag:
     harmless: str = ""
 
 
-@cache
-def foreign_flags() -> dict[str, ForeignFlag]:
-    """All such flags by name."""
+def flag_table(ignored: Mapping[str, str], refused: Mapping[str, str]) -> dict[str, ForeignFlag]:
+    """Flags by name, from groups of a reason and the names that it holds for."""
     table: dict[str, ForeignFlag] = {}
-    for refused, groups in ((False, IGNORED_GROUPS), (True, REFUSED_GROUPS)):
+    for is_refused, groups in ((False, ignored), (True, refused)):
         for reason, names in groups.items():
             for entry in names.split():
                 name, equals, harmless = entry.partition("=")
-                table[name] = ForeignFlag(name, reason, refused, bool(equals), harmless)
+                table[name] = ForeignFlag(name, reason, is_refused, bool(equals), harmless)
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 import mpiapp
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.refine import RefineConfig
+from mpiapp.engine.page_writer import PageWriter
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
@@ -39,6 +39,7 @@ class Writer:
         self.config, self.setup, self.policy, self.table, self.names = config, setup, policy, table, names
         self.particles = particles  # fingerprint
         self.last_files = -1
+        self.page = PageWriter(names)
 
     def iteration(self, state: RunState) -> None:
         """Files of one iteration. The optimiser file comes last: where it is, the others are complete."""
@@ -53,6 +54,7 @@ class Writer:
         self._optimiser_file(state, number)
         remove_older(path, keep)
         self.names.partial_checkpoint(number).unlink(missing_ok=True)
+        self.page.offer(state.history)
 
     def complete(self, number: int) -> None:
         """The files of the last iteration of a run that ends before it converges, if they were left out."""
@@ -67,7 +69,7 @@ class Writer:
             "config": self.config.to_dict(),
             "setup": _describe_setup(self.setup),
             "particles": self.particles,
-            "command": self.command_line(),
+            "command": self.config.command_line(),
         }
 
     def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
@@ -84,6 +86,11 @@ class Writer:
 
     def plots(self, state: RunState, volume: F32) -> None:
         """FSC, slices, angular distribution and progress as PNG with their numbers."""
+        from mpiapp.io.chimerax import write_map_script
+        from mpiapp.model.mask_creation import automatic_threshold
+        from mpiapp.model.orientation_quality import coverage
+        from mpiapp.report import log
+        from mpiapp.report.orientation import orientation_warnings
         from mpiapp.report.plots import plot_angular_distribution, plot_fsc, plot_progress, plot_slices
 
         frequency = np.arange(self.setup.n_shells) / (self.setup.box * self.setup.pixel_size_A)
@@ -99,7 +106,13 @@ class Writer:
         plot_angular_distribution(
             self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
         )
-        plot_progress(self.names.progress_plot, state.history)
+        directions = self.names.angular_distribution(None, None)
+        write_map_script(self.names.script, self.names.final_map(), automatic_threshold(volume), [directions])
+        views = coverage(state.poses.rot_deg, state.poses.tilt_deg, self.setup.group)
+        for line in orientation_warnings(views):
+            log.warn(line)
+        plot_progress(self.names.progress_plot, self.page.table(state.history))
+        self.page.write()
 
     def _files(self, state: RunState) -> None:
         """Maps and tables of an iteration, but for the optimiser file."""
@@ -162,20 +175,8 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.command_line()}"
+        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}"
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
-
-    def command_line(self) -> str:
-        """The command line that stands for this run's options, whether they came from one or from Python."""
-        given = [(f, v) for f, v, origin in self.config.describe() if origin == "given"]
-        switches = {"on": "{}", "off": "--no_{}"}
-        words = [
-            switches[value].format(flag if value == "on" else flag[2:])
-            if value in switches
-            else f"{flag} {shlex.quote(value)}"
-            for flag, value in given
-        ]
-        return " ".join(["mpiapp refine3d", *words])
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         p = state.poses
