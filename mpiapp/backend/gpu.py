@@ -19,6 +19,8 @@ from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_images import ImageCache
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_task import Task
+from mpiapp.backend.memory import RESERVED, Load, plan_step
+from mpiapp.errors import DeviceError
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.search import Search
@@ -39,11 +41,11 @@ class GpuBackend:
     device : index of the device among those visible.
     precision : auto, half, tf32, single or double: of the score products.
     memory : bytes of device memory to use at most, 0 for what is free.
-    batch : images in work together;  clock : log the device's time by kernel.
+    batch : images in work together, 0 for as many as fit;  clock : log the device's time by kernel.
     """
 
     def __init__(
-        self, device: int = 0, precision: str = "auto", memory: int = 0, batch: int = 256, clock: bool = False
+        self, device: int = 0, precision: str = "auto", memory: int = 0, batch: int = 0, clock: bool = False
     ) -> None:
         from mpiapp.backend.device_query import load_cupy
 
@@ -85,26 +87,59 @@ class GpuBackend:
                 streams.put(self.cupy.cuda.Stream(non_blocking=True))
             self.cupy.cuda.get_current_stream().synchronize()
 
-            def run(rows: NDArray[np.int64]) -> None:
+            def run(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+                """Rows that are left, because memory did not suffice."""
                 if task.stopped:
-                    return
+                    return rows[:0]
                 stream = streams.get()
                 try:
                     with self.device, stream:
                         part, bad[rows] = task.run(data.take(rows), poses.take(rows), read, near, rows)
                     out.put(rows, part)
+                except self.cupy.cuda.memory.OutOfMemoryError:
+                    return rows
                 finally:
                     streams.put(stream)
                 task.stopped = step(rows.size) or task.stopped
+                return rows[:0]
 
-            jobs = [
-                self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), self.batch)
-            ]
-            for job in jobs:
-                job.result()
+            size = self.batch or self._planned_batch(setup, search)
+            jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), size)]
+            for left in [job.result() for job in jobs]:
+                self._in_halves(run, left)
             sums = task.total()
             self._report(task.errors, time.monotonic() - begun)
             return sums, out, bad
+
+    def _in_halves(
+        self, run: Callable[[NDArray[np.int64]], NDArray[np.int64]], rows: NDArray[np.int64]
+    ) -> None:
+        """A batch that did not fit, half of it at a time, and alone on the device."""
+        if not rows.size:
+            return
+        self.cupy.get_default_memory_pool().free_all_blocks()
+        left = run(rows)
+        if left.size == 1:
+            raise DeviceError(
+                f"{self.memory / 1e9:.1f} GB of GPU memory do not suffice for one particle at this image size and "
+                "sampling; give fewer ranks to a device, or take one with more memory (`mpiapp plan` tells how much)"
+            )
+        for part in np.array_split(left, 2):
+            self._in_halves(run, part)
+
+    def _planned_batch(self, setup: ImagingSetup, search: Search) -> int:
+        """Images of a batch, from the memory of the device."""
+        n_dir, n_psi = search.n_directions, search.grid.n_psi
+        if search.sigma_deg is not None:
+            reach = min(3 * search.sigma_deg, 180.0)
+            n_dir = int(n_dir * setup.group.order * (1 - np.cos(np.deg2rad(reach))) / 2) + 1
+            n_psi = min(n_psi, int(2 * reach / search.grid.psi_step_deg) + 1)
+        load = Load(
+            setup.box, setup.padding, search.r_max, search.r_coarse, n_dir, n_psi, len(search.coarse_shifts_A),
+            search.children, local=search.sigma_deg is not None, number_bytes=self.precision.bytes,
+        )  # fmt: skip
+        free = self.memory - self.cache.used - RESERVED
+        return max(1, plan_step(load, free // LANES).batch)
 
     def _report(self, errors: NDArray[np.float64] | None, seconds: float) -> None:
         """Log the error of the scores, choose the precision of the next step, and log device time by kernel."""

@@ -108,7 +108,13 @@ def grouped(
                  groups.t_start, groups.n_t, rows, groups.shifts, table, np.int64(table.shape[1]), p.pitch, base, weight,
                  images.group, p.optics, p.cosine, p.sine, p.shift_A, log_shift.shape[1], p.qx, p.qy, groups.prior,
                  groups.prior_start, groups.row_prior, log_shift, correlate, scores)  # fmt: skip
-    kernels.launch("fine.cu", f"grouped_scores<{p.precision.kernel}>", (int(ends[1]),), arguments, block=128)
+    kernels.launch(
+        "fine.cu",
+        f"grouped_scores<{p.precision.kernel}, {p.precision.product}>",
+        (int(ends[1]),),
+        arguments,
+        block=128,
+    )
     return scores, out_start, base, weight
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,13 @@ def fine_pass(
     fraction: float,
     correlate: bool,
     n_shell: int,
-) -> tuple[Posterior, Scored]:
+) -> tuple[Posterior, Scored, Callable[[], None]]:
     """Posterior over the children of the grouped states, and its sums; what of it goes to the host comes as one.
 
     Returns
     -------
-    Posterior of all images, and what the check of precision looks at.
+    Posterior of all images, what the check of precision looks at, and the back-projection, to be called when the batch
+    can no longer fail: it changes the target and takes no memory.
     """
     cupy, n, of_psi = p.kernels.cupy, len(images.planes), family[0]
     image_of = cupy.repeat(groups.image, of_psi)
@@ -100,7 +102,6 @@ def fine_pass(
     if target.slices is not None:
         fine = direction * np.int32(family[1]) + child // np.int32(of_psi)
         number = fine * np.int32(p.n_psi) + psi_of[entries.view(np.int32)[:, 1]]
-    _back_project(p, images, still, target, entries, entry_start, orientation, number)
     w, image = entries[:, 2].astype(np.float64), entries.view(np.int32)[:, 7]
     direction_weight = _sums_by(cupy, direction, w, target.n_dir)
     offset = cupy.asarray(images.old_A)[image] + p.shift_A[shift]
@@ -119,8 +120,12 @@ def fine_pass(
         variance,
         total,
     )
+
+    def project() -> None:
+        _back_project(p, images, still, target, entries, entry_start, orientation, number)
+
     scored = Scored(groups, image_of, psi_of, rows, slices.matrices, scores, out_start, chosen.found)
-    return posterior, scored
+    return posterior, scored, project
 
 
 def _sums_by(cupy: Any, index: Any, weights: Any, n: int) -> Any:

@@ -44,10 +44,15 @@ class ImageCache:
         self._lock = threading.Lock()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="images")
 
+    @property
+    def used(self) -> int:
+        """Bytes that the images take."""
+        return sum(store.nbytes for store in self._stores.values())
+
     def reserve(self, box: int, ids: NDArray[np.int64]) -> None:
         """Make room for particles that are not there yet; those that do not fit are read each time."""
         new = [int(i) for i in ids if int(i) not in self._slots]
-        used = sum(store.nbytes for store in self._stores.values())
+        used = self.used
         store = self._stores.get(box)
         have = 0 if store is None else len(store)
         n = int(min(len(new), max(self.limit - used, 0) // (4 * box * box)))

@@ -25,14 +25,16 @@ class Precision:
     kernel: str  # template argument
     dtype: str
     bytes: int
+    product: str  # how the small products of the fine pass are made
     tf32: bool = False
 
 
 PRECISIONS = {
-    "half": Precision("half", "half", "e", 2),
-    "tf32": Precision("tf32", "float", "f", 4, tf32=True),
-    "single": Precision("single", "float", "f", 4),
-    "double": Precision("double", "double", "d", 8),
+    "half": Precision("half", "half", "e", 2, "half"),
+    # the large products of the coarse pass in tf32, the small ones of the fine pass in two halves a number
+    "tf32": Precision("tf32", "float", "f", 4, "Split", tf32=True),
+    "single": Precision("single", "float", "f", 4, "float"),
+    "double": Precision("double", "double", "d", 8, "double"),
 }
 
 

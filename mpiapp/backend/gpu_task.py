@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -164,10 +165,13 @@ class Task:
         bad = images.bad.get().astype(bool)
         if bad.any():
             states = _without(self.cupy, states, images.bad)
-        posterior = self._fine(images, kind, states, log_shift)
+        posterior, projections = self._fine(images, kind, states, log_shift)
         batch = HostBatch(images.old_A, images.power.get().astype(np.float64), bad)
         n_significant = np.where(bad, 0, count.get())
         outcome = Outcome(posterior, n_significant, self.search.n_directions)
+        # from here on nothing takes memory, so that a batch counts as a whole or not at all
+        for project in projections:
+            project()
         with self.lock:
             new = batch_results(self.setup, model, self.search, data, poses, batch, outcome, self.sums)
         return new, bad
@@ -207,22 +211,24 @@ class Task:
             counts.append(count)
         return _joined(self.cupy, parts), self.cupy.concatenate(counts)
 
-    def _fine(self, images: DeviceImages, kind: Kind, states: States, log_shift: Any) -> Posterior:
-        """The fine pass, as many images at a time as scores fit."""
+    def _fine(
+        self, images: DeviceImages, kind: Kind, states: States, log_shift: Any
+    ) -> tuple[Posterior, list[Callable[[], None]]]:
+        """The fine pass, as many images at a time as scores fit; the back-projections are left to do."""
         search, n = self.search, len(images.planes)
         n_shell = search.r_max + 1
         if not states.image.size:
-            return no_posterior(n, n_shell, search.n_directions)
+            return no_posterior(n, n_shell, search.n_directions), []
         states = check_order(self.kernels, states, search.grid.n_psi)
         groups = group_states(
             self.cupy, states, search.grid.n_psi, search.n_directions, self.coarse.n_trans, log_shift
         )
         slices = self._fine_slices(groups.directions)
-        parts = []
+        parts, projections = [], []
         for first, last, g0, g1 in self._portions(groups, n):
             some = groups.part(g0, g1)
             some.image = some.image - np.int32(first)
-            posterior, scored = fine_pass(
+            posterior, scored, project = fine_pass(
                 self.fine, some, images.part(first, last), slices, kind.still, self.target,
                 log_shift[first:last], self.family, search.fraction, search.correlate, n_shell,
             )  # fmt: skip
@@ -232,10 +238,11 @@ class Task:
                     self.model.frame, self.family,
                 )  # fmt: skip
             parts.append(to_host(self.cupy, posterior))
+            projections.append(project)
         whole = joined(parts)
         if search.correlate:
             whole = whole._replace(log_best=whole.log_best / np.sqrt(self.fine.correlation_weight))
-        return whole
+        return whole, projections
 
     def _portions(self, groups: Any, n: int) -> list[tuple[int, int, int, int]]:
         """Runs of images, and of their groups, whose scores and turned rows fit together."""

@@ -26,6 +26,22 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "class2d": ("mpiapp.cli.class2d", "2D classification: particles to class averages"),
         "select": ("mpiapp.cli.select", "particles of chosen classes to a new STAR file"),
     },
+    "After refinement": {
+        "mask_create": ("mpiapp.cli.mask_create", "solvent mask from a map"),
+        "noise_test": (
+            "mpiapp.cli.noise_test",
+            "does the refinement find detail in noise? (Chen et al. 2013)",
+        ),
+        "postprocess": ("mpiapp.cli.postprocess", "FSC within the mask, sharpened map, local resolution"),
+    },
+    "Looking at results": {
+        "report": ("mpiapp.cli.report", "report.html of a job's folder, RELION's included"),
+    },
+    "Maps": {
+        "reconstruct": ("mpiapp.cli.reconstruct", "map from particles with known poses"),
+        "project": ("mpiapp.cli.project", "projections of a map"),
+        "image_handler": ("mpiapp.cli.image_handler", "FSC of maps, filters, scale, symmetry, arithmetic"),
+    },
     "Trying it out": {
         "demo": ("mpiapp.cli.demo", "simulate a data set, refine it and compare with the truth"),
         "simulate": ("mpiapp.cli.simulate", "particles with known poses from a map or an atomic model"),
@@ -72,7 +88,7 @@ def help_text() -> str:
     ]
     for heading, commands in COMMANDS.items():
         lines += ["", f"{heading}:"]
-        lines += [f"  {name:<12}{text}" for name, (_, text) in commands.items()]
+        lines += [f"  {name:<15}{text}" for name, (_, text) in commands.items()]
     lines += [
         "",
         "Options have RELION's names; dashes and underscores count alike.",

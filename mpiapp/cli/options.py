@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from mpiapp.cli.console import is_leader
 from mpiapp.config.job import JobConfig, unknown_option
 from mpiapp.config.option import Option, as_text, options_of
-from mpiapp.config.relion_flags import IGNORED_GROUPS, ForeignFlag, judge
+from mpiapp.config.relion_flags import ForeignFlag, judge
 from mpiapp.errors import ConfigError
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -84,14 +84,7 @@ def help_text(config_class: type[JobConfig], summary: str, example: str) -> str:
             panel = spec.panel
             lines += ["", f"{panel}:"]
         lines += _help_entry(spec, width)
-    lines += ["", "Accepted without effect, so that RELION command lines paste in:"]
-    ignored = " ".join(
-        f"--{entry.partition('=')[0]}" for names in IGNORED_GROUPS.values() for entry in names.split()
-    )
-    lines += textwrap.wrap(
-        ignored, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-    )
-    lines += ["", "Flags of RELION's that would change the result and are not implemented are refused."]
+    lines += _foreign_entry(config_class, width)
     return "\n".join([*lines, "", "Example:", *(f"  {line}" for line in example.splitlines())])
 
 
@@ -168,6 +161,20 @@ def _explain_extra(config_class: type[JobConfig], extra: Sequence[str]) -> Confi
         f"unexpected argument {extra[0]}: each value follows its flag; "
         f"see mpiapp {config_class.command} --help"
     )
+
+
+def _foreign_entry(config_class: type[JobConfig], width: int) -> list[str]:
+    lines = []
+    flags = config_class.foreign_flags().values()
+    ignored = " ".join(f"--{flag.name}" for flag in flags if not flag.refused)
+    if ignored:
+        lines += ["", "Accepted without effect, so that RELION command lines paste in:"]
+        lines += textwrap.wrap(
+            ignored, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        )
+    if any(flag.refused for flag in flags):
+        lines += ["", "Flags of RELION's that would change the result and are not implemented are refused."]
+    return lines
 
 
 def _help_entry(spec: Option, width: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from mpiapp.config.common import (
     VolumeConfig,
 )
 from mpiapp.config.option import option
+from mpiapp.config.relion_flags import REFUSED_GROUPS
 from mpiapp.errors import ConfigError
 
 HALVES = "a classification has no half sets; mpiapp refine3d refines in two halves"
@@ -26,7 +28,10 @@ HALVES = "a classification has no half sets; mpiapp refine3d refines in two halv
 class ClassConfig(CommonConfig):
     """Options of every classification."""
 
-    refused: ClassVar[dict[str, str]] = {HALVES: "auto_refine split_random_halves auto_sampling"}
+    refused_flags: ClassVar[Mapping[str, str]] = {
+        **REFUSED_GROUPS,
+        HALVES: "auto_refine split_random_halves auto_sampling",
+    }
 
     n_classes: int = option(1, "Number of classes.", REFERENCE, flag="K", minimum=1, fixed=True)
     n_iter: int = option(25, "Number of iterations.", SCHEDULE, flag="iter", minimum=1)
@@ -39,7 +44,7 @@ class ClassConfig(CommonConfig):
     )
     center_classes: bool = option(False, "Move references to their centre of mass.", REFERENCE)
 
-    def check(self) -> None:
+    def check_combinations(self) -> None:
         """Check combinations of options; raises ConfigError."""
         check_required(self, reference=self.needs_reference)
         check_combinations(self)
@@ -69,9 +74,9 @@ class Class3dConfig(ClassConfig, VolumeConfig):
 
     tau2_fudge: float = option(4.0, "Regularisation T. -1 means 4.", MODEL, **OR_AUTO)
 
-    def check(self) -> None:
+    def check_combinations(self) -> None:
         """Check combinations of options; raises ConfigError."""
-        super().check()
+        super().check_combinations()
         check_symmetry(self.sym)
         if self.sigma_ang > 0 and (self.skip_align or self.skip_rotate):
             raise ConfigError("--sigma_ang: orientations are not searched with --skip_align or --skip_rotate")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import check_range, option, options_of
+from mpiapp.config.option import option
+from mpiapp.config.relion_flags import IGNORED_GROUPS, REFUSED_GROUPS
 
 FILES = "Input and output"
 REFERENCE = "Reference and particle"
@@ -29,6 +31,9 @@ class CommonConfig(JobConfig):
     Field names are RELION's flags, except ``input_star`` (--i), ``output_root`` (--o), ``reference`` (--ref),
     ``threads`` (--j) and ``continue_from`` (--continue).
     """
+
+    ignored_flags: ClassVar[Mapping[str, str]] = IGNORED_GROUPS
+    refused_flags: ClassVar[Mapping[str, str]] = REFUSED_GROUPS
 
     input_star: str = option("", "Particles (STAR file, RELION 3.0 or newer).", FILES, flag="i", fixed=True)
     output_root: str = option(
@@ -149,26 +154,6 @@ class CommonConfig(JobConfig):
     def last_iteration_flag(self) -> tuple[str, str]:
         """Flag that sets it, and what else a user can do."""
         return "iter", ""
-
-    def validate(self) -> Self:
-        """Check ranges and combinations of options; files are checked where they are read.
-
-        Returns
-        -------
-        This object, so that calls can be chained.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        for spec in options_of(type(self)):
-            check_range(spec, getattr(self, spec.name))
-        self.check()
-        return self
-
-    def check(self) -> None:
-        """Check combinations of options; raises ConfigError."""
 
     def advice(self) -> list[str]:
         """Warnings about choices that are allowed but seldom meant."""

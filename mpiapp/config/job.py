@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from mpiapp.config.option import Value, as_text, by_name, coerce, options_of, suggest
-from mpiapp.config.relion_flags import ForeignFlag, foreign_flags, judge, refused_flags
+from mpiapp.config.option import Value, as_text, by_name, check_range, coerce, options_of, suggest
+from mpiapp.config.relion_flags import ForeignFlag, flag_table, judge
 from mpiapp.errors import ConfigError
 
 
@@ -24,8 +25,9 @@ class JobConfig:
     """
 
     command: ClassVar[str] = ""
-    # reason -> flags of RELION's that this command refuses, beyond those that all do
-    refused: ClassVar[Mapping[str, str]] = {}
+    # flags of RELION's program that are no options here, as in relion_flags.py: reason -> names
+    ignored_flags: ClassVar[Mapping[str, str]] = {}
+    refused_flags: ClassVar[Mapping[str, str]] = {}
 
     given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -47,10 +49,9 @@ class JobConfig:
         ConfigError
             Unknown name, wrong type, or a flag that is refused.
         """
-        known = by_name(options_of(cls))
+        known, foreign = by_name(options_of(cls)), cls.foreign_flags()
         values: dict[str, Any] = {}
         lines = list(notes)
-        foreign = cls.foreign_flags()
         for key, value in options.items():
             name = key.lstrip("-").replace("-", "_")
             if name in known:
@@ -66,10 +67,30 @@ class JobConfig:
 
     @classmethod
     def foreign_flags(cls) -> dict[str, ForeignFlag]:
-        """RELION's flags that are no options of this command."""
+        """Flags of RELION's program that are no options here, by name."""
         own = {spec.flag for spec in options_of(cls)}
-        flags = {**foreign_flags(), **refused_flags(cls.refused)}
+        flags = flag_table(cls.ignored_flags, cls.refused_flags)
         return {name: flag for name, flag in flags.items() if name not in own}
+
+    def validate(self) -> Self:
+        """Check ranges and combinations of options; files are checked where they are read.
+
+        Returns
+        -------
+        This object, so that calls can be chained.
+
+        Raises
+        ------
+        ConfigError
+            Names the option, its value and the remedy.
+        """
+        for spec in options_of(type(self)):
+            check_range(spec, getattr(self, spec.name))
+        self.check_combinations()
+        return self
+
+    def check_combinations(self) -> None:
+        """Raise ConfigError for options that are missing or contradict each other; each job has its own."""
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option as (flag, value, "given" or "default"), in the order of the help."""
@@ -81,6 +102,18 @@ class JobConfig:
             )
             for spec in options_of(type(self))
         ]
+
+    def command_line(self) -> str:
+        """The command line that stands for these options, whether they came from one or from Python."""
+        given = [(f, v) for f, v, origin in self.describe() if origin == "given"]
+        switches = {"on": "{}", "off": "--no_{}"}
+        words = [
+            switches[value].format(flag if value == "on" else flag[2:])
+            if value in switches
+            else f"{flag} {shlex.quote(value)}"
+            for flag, value in given
+        ]
+        return " ".join([f"mpiapp {self.command}", *words])
 
     def is_given(self, name: str) -> bool:
         """Whether the user set this field, by name or by a value that is not the default."""

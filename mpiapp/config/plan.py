@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpiapp.config.checks import SYMMETRY
 from mpiapp.config.job import JobConfig
 from mpiapp.config.option import check_range, option, options_of
+from mpiapp.config.relion_flags import IGNORED_GROUPS, REFUSED_GROUPS
 from mpiapp.errors import ConfigError
 
 DATA = "Particles"
@@ -22,6 +24,8 @@ class PlanConfig(JobConfig):
     """Sizes of a refinement whose memory is to be planned; names and defaults as for ``refine3d``."""
 
     command: ClassVar[str] = "plan"
+    ignored_flags: ClassVar[Mapping[str, str]] = IGNORED_GROUPS
+    refused_flags: ClassVar[Mapping[str, str]] = REFUSED_GROUPS
 
     box: int = option(256, "Image box; even.", DATA, unit="px", minimum=16, maximum=4096)
     angpix: float = option(1.0, "Pixel size.", DATA, unit="A", above=0)

@@ -52,7 +52,7 @@ class RefineConfig(VolumeConfig):
         """Flag that sets it, and what else a user can do."""
         return "auto_iter_max", ", or --force_converge for the final iteration"
 
-    def check(self) -> None:
+    def check_combinations(self) -> None:
         """Check combinations of options; raises ConfigError."""
         check_refinement(self)
         check_required(self)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from mpiapp.errors import ConfigError
@@ -105,23 +104,14 @@ class ForeignFlag:
     harmless: str = ""
 
 
-@cache
-def foreign_flags() -> dict[str, ForeignFlag]:
-    """All such flags by name."""
-    return {**_table(False, IGNORED_GROUPS), **refused_flags(REFUSED_GROUPS)}
-
-
-def refused_flags(groups: Mapping[str, str]) -> dict[str, ForeignFlag]:
-    """Flags by name that are refused, from groups as above."""
-    return _table(True, groups)
-
-
-def _table(refused: bool, groups: Mapping[str, str]) -> dict[str, ForeignFlag]:
+def flag_table(ignored: Mapping[str, str], refused: Mapping[str, str]) -> dict[str, ForeignFlag]:
+    """Flags by name, from groups of a reason and the names that it holds for."""
     table: dict[str, ForeignFlag] = {}
-    for reason, names in groups.items():
-        for entry in names.split():
-            name, equals, harmless = entry.partition("=")
-            table[name] = ForeignFlag(name, reason, refused, bool(equals), harmless)
+    for is_refused, groups in ((False, ignored), (True, refused)):
+        for reason, names in groups.items():
+            for entry in names.split():
+                name, equals, harmless = entry.partition("=")
+                table[name] = ForeignFlag(name, reason, is_refused, bool(equals), harmless)
     return table
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import check_range, option, options_of
+from mpiapp.config.option import option
 from mpiapp.errors import ConfigError
 
 FILES, WHICH = "Input and output", "Which classes"
@@ -32,16 +32,8 @@ class SelectConfig(JobConfig):
         -1.0, "Classes resolved to this or better; -1: any.", WHICH, unit="A", above=0, special=(-1,)
     )
 
-    def validate(self) -> Self:
-        """Check ranges and combinations.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        for spec in options_of(type(self)):
-            check_range(spec, getattr(self, spec.name))
+    def check_combinations(self) -> None:
+        """Raise ConfigError for files that are not named, or when nothing tells which classes to take."""
         if not self.data_star or not self.output:
             raise ConfigError("give --i run_itNNN_data.star and --o selected.star")
         if not self.classes and self.min_fraction <= 0 and self.max_resolution <= 0:
@@ -49,7 +41,6 @@ class SelectConfig(JobConfig):
                 "nothing tells which classes to take; give --classes 1,3, --min_fraction 0.05 or --max_resolution 15"
             )
         self.numbers()
-        return self
 
     def numbers(self) -> set[int]:
         """Classes that ``--classes`` names."""

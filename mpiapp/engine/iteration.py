@@ -106,6 +106,7 @@ class Iteration:
             options,
             solvent,
         )
+        self._solvent_here = backend.to_device(solvent)
 
     def expectation(
         self,
@@ -259,8 +260,9 @@ class Iteration:
                 spectra = spectra_from_fsc(grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge)
                 local[h] = spectra
                 volume = self._map(grid, spectra)
-                volume = to_host(volume)
-                new[h] = (volume * self.solvent if self.options.flatten else volume)[None]
+                if self.options.flatten:
+                    volume = volume * self._solvent_here
+                new[h] = to_host(volume)[None]
         out = []
         for h in HALVES:
             on_leader = self.team.to_leader(h, new[h])

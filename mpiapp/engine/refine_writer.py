@@ -37,6 +37,11 @@ class RefinementWriter(Writer):
 
     def plots(self, state: RunState, volume: F32) -> None:
         """FSC, slices, angular distribution and progress as PNG with their numbers."""
+        from mpiapp.io.chimerax import write_map_script
+        from mpiapp.model.mask_creation import automatic_threshold
+        from mpiapp.model.orientation_quality import coverage
+        from mpiapp.report import log
+        from mpiapp.report.orientation import orientation_warnings
         from mpiapp.report.plots import plot_angular_distribution, plot_fsc, plot_progress, plot_slices
 
         frequency = np.arange(self.setup.n_shells) / (self.setup.box * self.setup.pixel_size_A)
@@ -52,7 +57,13 @@ class RefinementWriter(Writer):
         plot_angular_distribution(
             self.names.angular_plot(), state.poses.rot_deg, state.poses.tilt_deg, self.config.sym
         )
-        plot_progress(self.names.progress_plot, state.history)
+        directions = self.names.angular_distribution(None, None)
+        write_map_script(self.names.script, self.names.final_map(), automatic_threshold(volume), [directions])
+        views = coverage(state.poses.rot_deg, state.poses.tilt_deg, self.setup.group)
+        for line in orientation_warnings(views):
+            log.warn(line)
+        plot_progress(self.names.progress_plot, self.page.table(state.history))
+        self.page.write()
 
     def _files(self, state: RunState) -> None:
         from mpiapp.io.mrc import write_map

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import mpiapp
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.classify import Class2dConfig
 from mpiapp.config.common import VolumeConfig
+from mpiapp.engine.page_writer import PageWriter
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
@@ -41,6 +41,7 @@ class Writer:
         self.config, self.setup, self.policy, self.table, self.names = config, setup, policy, table, names
         self.particles = particles  # fingerprint
         self.last_files = -1
+        self.page = PageWriter(names)
 
     def iteration(self, state: RunState) -> None:
         """Files of one iteration. The optimiser file comes last: where it is, the others are complete."""
@@ -55,6 +56,7 @@ class Writer:
         self._optimiser_file(state, number)
         remove_older(path, keep)
         self.names.partial_checkpoint(number).unlink(missing_ok=True)
+        self.page.offer(state.history)
 
     def complete(self, number: int) -> None:
         """The files of the last iteration of a run that ends before it converges, if they were left out."""
@@ -69,7 +71,7 @@ class Writer:
             "config": self.config.to_dict(),
             "setup": _describe_setup(self.setup),
             "particles": self.particles,
-            "command": self.command_line(),
+            "command": self.config.command_line(),
         }
 
     def _files(self, state: RunState) -> None:
@@ -123,20 +125,8 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.command_line()}"
+        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}"
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
-
-    def command_line(self) -> str:
-        """The command line that stands for this run's options, whether they came from one or from Python."""
-        given = [(f, v) for f, v, origin in self.config.describe() if origin == "given"]
-        switches = {"on": "{}", "off": "--no_{}"}
-        words = [
-            switches[value].format(flag if value == "on" else flag[2:])
-            if value in switches
-            else f"{flag} {shlex.quote(value)}"
-            for flag, value in given
-        ]
-        return " ".join([f"mpiapp {self.config.command}", *words])
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         p = state.poses

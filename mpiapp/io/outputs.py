@@ -138,9 +138,9 @@ class OutputNames:
         return Path(f"{self.root}_memory.png")
 
     @property
-    def report(self) -> Path:
-        """The page that shows all plots."""
-        return Path(f"{self.root}_report.html")
+    def script(self) -> Path:
+        """Script that opens the final map and the viewing directions in ChimeraX."""
+        return Path(f"{self.root}.cxc")
 
     # ---- relations between roots ---------------------------------------------------------------------------
 
@@ -193,6 +193,103 @@ class OutputNames:
         if iteration < 0:
             raise ValueError(f"an iteration can not be negative: {iteration}")
         return Path(f"{self.root}_it{iteration:03d}_{ending}")
+
+
+@dataclass(frozen=True)
+class PostprocessNames:
+    """Names of the files of a post-processing or local-resolution job, from its root (RELION's ``--o``)."""
+
+    root: str
+
+    def __post_init__(self) -> None:
+        if not self.root.strip():
+            raise ConfigError("--o is empty: give an output root such as PostProcess/job003/postprocess")
+        if self.root.endswith("/"):
+            object.__setattr__(self, "root", self.root + "postprocess")
+
+    def map(self, *, masked: bool = False, half: int | None = None) -> Path:
+        """Sharpened map; of one half, or multiplied by the mask."""
+        half_tag = f"_half{half}" if half else ""
+        return self.file(f"{half_tag}{'_masked' if masked else ''}.mrc")
+
+    def file(self, ending: str) -> Path:
+        """Any other file: root and ending, for example ``.star`` or ``_fsc.xml``."""
+        return Path(self.root + ending)
+
+    @property
+    def star(self) -> Path:
+        """Summary and curves: what refinement of CTFs and of movies reads."""
+        return self.file(".star")
+
+    @property
+    def automask(self) -> Path:
+        """Mask that was made from the average map."""
+        return self.file("_automask.mrc")
+
+    @property
+    def emdb_xml(self) -> Path:
+        """FSC for a deposition in the EMDB."""
+        return self.file("_fsc.xml")
+
+    @property
+    def fsc_text(self) -> Path:
+        """FSC as two columns of text."""
+        return self.file("_fsc.dat")
+
+    @property
+    def fsc_plot(self) -> Path:
+        """FSC curves."""
+        return self.file("_fsc.png")
+
+    @property
+    def guinier_plot(self) -> Path:
+        """Guinier plot."""
+        return self.file("_guinier.png")
+
+    @property
+    def slices_plot(self) -> Path:
+        """Slices through the sharpened map."""
+        return self.file("_slices.png")
+
+    @property
+    def local_resolution(self) -> Path:
+        """Local resolution in A at every voxel."""
+        return self.file("_locres.mrc")
+
+    @property
+    def locally_filtered(self) -> Path:
+        """Map filtered to its local resolution."""
+        return self.file("_locres_filtered.mrc")
+
+    @property
+    def local_fscs(self) -> Path:
+        """FSC curves of the points sampled."""
+        return self.file("_locres_fscs.star")
+
+    @property
+    def cones_plot(self) -> Path:
+        """Resolution by direction."""
+        return self.file("_cones.png")
+
+    @property
+    def script(self) -> Path:
+        """Script that opens the result in ChimeraX."""
+        return self.file(".cxc")
+
+    @property
+    def local_script(self) -> Path:
+        """The same, coloured by local resolution."""
+        return self.file("_locres.cxc")
+
+    @property
+    def histogram(self) -> Path:
+        """Histogram of local resolutions within the mask."""
+        return self.file("_locres_histogram.png")
+
+    @property
+    def log(self) -> Path:
+        """What the terminal showed, with times."""
+        return self.file(".log")
 
 
 def _half_tag(half: int | None) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpiapp.io.relion_tables import FINE_GRID
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -161,7 +163,10 @@ def write_model(path: str | Path, model: ModelRecord) -> None:
             blocks[f"model_pdf_orient_class_{number}"] = _frame(
                 rlnOrientationDistribution=record.orientation_distribution
             )
-    write_star(path, blocks)
+    exact = {label for block in blocks.values() for label in block}
+    if max((len(record.orientation_distribution) for record in model.classes), default=0) > FINE_GRID:
+        exact -= {"rlnOrientationDistribution"}
+    write_star(path, blocks, exact=exact)
 
 
 def _check_shapes(model: ModelRecord) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mpiapp.io.relion_tables import MISSING, column, list_block, load_tables, loop_block, value
+from mpiapp.io.relion_tables import FINE_GRID, MISSING, column, list_block, load_tables, loop_block, value
 
 
 @dataclass(kw_only=True)
@@ -88,7 +88,10 @@ def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
                 "rlnAngleTilt": np.asarray(sampling.tilt_deg, dtype=np.float64),
             }
         )
-    write_star(path, blocks)
+    exact: bool | set[str] = True
+    if np.size(sampling.rot_deg) > FINE_GRID:
+        exact = set(blocks["sampling_general"])
+    write_star(path, blocks, exact=exact)
 
 
 def read_sampling(path: str | Path) -> SamplingRecord:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MISSING = object()
+# directions from which on tables of them have six decimals, as RELION's: a million numbers, which nobody needs to the
+# last bit
+FINE_GRID = 20_000
 
 
 def load_tables(path: str | Path) -> dict[str, Any]:

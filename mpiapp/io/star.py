@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpiapp.errors import InputError
 from mpiapp.io.atomic import atomic_file
+from mpiapp.io.star_numbers import table_text
 from mpiapp.io.star_parser import CHUNK_ROWS, Block, StarFile, StarParser
 from mpiapp.io.star_text import format_cell, format_cells
 
@@ -132,6 +133,13 @@ def _loop_text(table: pd.DataFrame, exact: bool | Container[str]) -> Iterator[st
         yield f"_{_bare(label)} #{number}\n"
     for start in range(0, len(table), CHUNK_ROWS):
         piece = table.iloc[start : start + CHUNK_ROWS]
+        if all(
+            piece.dtypes.iloc[i].kind == "f" and not _is_exact(c, exact) for i, c in enumerate(piece.columns)
+        ):
+            text = table_text([piece.iloc[:, i].to_numpy() for i in range(piece.shape[1])])
+            if text is not None:
+                yield text
+                continue
         columns = [
             format_cells(piece.iloc[:, i].to_numpy(), _is_exact(label, exact))
             for i, label in enumerate(piece.columns)

@@ -63,6 +63,15 @@ def lowpass_map(
     return filter_map(volume, lowpass_weight(half_radius(box, 3), cutoff, edge), workers=workers)
 
 
+def whole_shell_A(box: int, pixel_size_A: float, resolution_A: float) -> float:
+    """Resolution of the whole shell nearest to a cutoff.
+
+    Filters of masks and of finished maps are centred on shells, those of starting references are not: it is
+    so in RELION, and masks agree voxel by voxel only with the same cutoff.
+    """
+    return box * pixel_size_A / max(1, int(box * pixel_size_A / resolution_A + 0.5))
+
+
 def bfactor_weight(
     radius: FloatArray, box: int, pixel_size_A: float, bfactor_A2: float
 ) -> NDArray[np.float32]:

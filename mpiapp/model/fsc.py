@@ -147,28 +147,38 @@ def resolution_interpolated(curve: FloatArray, threshold: float, pixel_size_A: f
     return box * pixel_size_A / (crossing - 1 + (above - threshold) / (above - below))
 
 
-def randomise_phases(
-    volume: FloatArray, from_shell: float, rng: np.random.Generator, *, workers: int = 1
-) -> NDArray[np.float32]:
-    """Replace the phases of a map at |k| >= from_shell by random ones and keep every amplitude.
+def randomise_transform(
+    transform: ComplexArray, from_shell: float, rng: np.random.Generator, *, workers: int = 1
+) -> ComplexArray:
+    """Replace the phases of a half transform at |k| >= from_shell by random ones and keep every amplitude.
 
     The phases are those of the transform of white noise: uniform, and with the symmetry of a real map, so
     that no amplitude is lost on the plane k_x = 0.
 
     Parameters
     ----------
-    volume : (z, y, x) map
+    transform : (N, N, N//2 + 1) complex
     from_shell : radius in Fourier pixels
     rng : generator; take an independent one for each half
 
     Returns
     -------
-    (z, y, x) float32
+    New array of the same shape.
     """
-    transform = forward_3d(volume, centre=False, workers=workers)
-    noise = forward_3d(rng.standard_normal(volume.shape, dtype=np.float32), centre=False, workers=workers)
+    box = transform.shape[0]
+    white = rng.standard_normal((box,) * 3, dtype=np.float32)
+    noise = forward_3d(white, centre=False, workers=workers)
     noise *= np.abs(transform) / np.maximum(np.abs(noise), np.finfo(np.float32).tiny)
-    mixed = np.where(half_radius(volume.shape[0], 3) >= from_shell, noise, transform)
+    np.copyto(noise, transform, where=half_radius(box, 3) < from_shell)
+    return noise
+
+
+def randomise_phases(
+    volume: FloatArray, from_shell: float, rng: np.random.Generator, *, workers: int = 1
+) -> NDArray[np.float32]:
+    """`randomise_transform` of a map: (z, y, x) to (z, y, x) float32."""
+    transform = forward_3d(volume, centre=False, workers=workers)
+    mixed = randomise_transform(transform, from_shell, rng, workers=workers)
     return inverse_3d(mixed, centre=False, workers=workers).astype(np.float32, copy=False)
 
 
@@ -217,11 +227,15 @@ def solvent_corrected_fsc(
     seed: int,
     *,
     randomise_below: float = 0.8,
+    randomise_from: int = 0,
     last_shell: int | None = None,
     clip: bool = True,
+    draws: int = 1,
     workers: int = 1,
 ) -> SolventFsc:
     """FSC of two unregularised half maps inside a solvent mask, corrected by phase randomisation.
+
+    Chen et al., Ultramicroscopy 135 (2013) 24. FSC(0) is 1 in all curves.
 
     Parameters
     ----------
@@ -229,24 +243,33 @@ def solvent_corrected_fsc(
     mask : solvent mask of the same shape, 0 to 1
     seed : of the random phases; each half gets its own stream
     randomise_below : phases are randomised from the first shell > 0 where the unmasked FSC is below this
+    randomise_from : or from this shell, when it is above 0
     last_shell : corrected curve is 0 beyond (the current size / 2 during refinement)
     clip : as in `correct_fsc`
+    draws : random phases are drawn this many times and their curves averaged
     workers : threads
 
     Returns
     -------
     SolventFsc
     """
-    unmasked = fsc(half1, half2, workers=workers)
+    maps = (half1, half2)
+    transforms = [forward_3d(half, centre=False, workers=workers) for half in maps]
+    unmasked = fsc_of_transforms(*transforms)
     masked = fsc(half1 * mask, half2 * mask, workers=workers)
-    start = first_shell_below(unmasked, randomise_below, start=1)
+    start = randomise_from if randomise_from > 0 else first_shell_below(unmasked, randomise_below, start=1)
     randomised = np.zeros_like(unmasked)
     corrected = unmasked.copy()
+    unmasked[0] = masked[0] = corrected[0] = 1.0
     if start > 0:
-        streams = np.random.default_rng(seed).spawn(2)
-        random1 = randomise_phases(half1, start, streams[0], workers=workers) * mask
-        random2 = randomise_phases(half2, start, streams[1], workers=workers) * mask
-        randomised = fsc(random1, random2, workers=workers)
+        streams = iter(np.random.default_rng(seed).spawn(2 * draws))
+        for _ in range(draws):
+            random = []
+            for transform in transforms:
+                mixed = randomise_transform(transform, start, next(streams), workers=workers)
+                random.append(inverse_3d(mixed, centre=False, workers=workers) * mask)
+            randomised += fsc(*random, workers=workers) / draws
+        randomised[0] = 1.0
         corrected = correct_fsc(masked, randomised, start, clip=clip)
     if last_shell is not None:
         corrected[last_shell + 1 :] = 0.0

@@ -76,6 +76,11 @@ def emit(lines: Iterable[str], level: int = logging.INFO) -> None:
         logger.log(level, line)
 
 
+def warn(text: str) -> None:
+    """Log a warning."""
+    logging.getLogger(NAME).warning("%s", text)
+
+
 def to_file(text: str) -> None:
     """Write a line to the log file only: what the terminal is shown in another way."""
     record = logging.LogRecord(NAME, logging.ERROR, __file__, 0, text, None, None)

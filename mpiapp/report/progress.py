@@ -12,7 +12,7 @@ from mpiapp.report.lines import duration
 
 
 class Progress:
-    """Counts particles and tells how many there are a second and how long it will still take.
+    """Counts particles (or what `unit` says) and tells how many there are a second and how long it will still take.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ class Progress:
         total: int,
         *,
         shown: bool = True,
+        unit: str = "particles",
         stream: TextIO | None = None,
         every_s: float = 60.0,
         least_s: float = 1.0,
@@ -45,7 +46,7 @@ class Progress:
         self.label = label
         self.total = total
         self.done = 0
-        self._shown = shown
+        self._shown, self._unit = shown, unit
         self._stream = stream if stream is not None else sys.stdout
         self._every_s, self._least_s = every_s, least_s
         self._clock = clock
@@ -61,7 +62,7 @@ class Progress:
             self._task = self._bar.add_task(self.label, total=self.total, rate="")
             self._bar.start()
         elif self._shown:
-            self._print(f" {self.label}: {self.total:,} particles")
+            self._print(f" {self.label}: {self.total:,} {self._unit}")
         return self
 
     def __exit__(
@@ -72,8 +73,8 @@ class Progress:
             self._bar = None
         if self._shown and kind is None:
             self._print(
-                f" {self.label}: {self.done:,} particles in {duration(self.elapsed_s)} "
-                f"({self.rate:,.0f} particles/s)"
+                f" {self.label}: {self.done:,} {self._unit} in {duration(self.elapsed_s)} "
+                f"({self.rate:,.0f} {self._unit}/s)"
             )
 
     @property
@@ -101,10 +102,10 @@ class Progress:
         if not self._shown or self.total == 0:
             return
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.0f} particles/s")
+            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.0f} {self._unit}/s")
         elif self._line_is_due():
             self._print(
-                f" {self.label}: {100 * self.done / self.total:3.0f} %, {self.rate:,.0f} particles/s, "
+                f" {self.label}: {100 * self.done / self.total:3.0f} %, {self.rate:,.0f} {self._unit}/s, "
                 f"{duration(self.left_s)} left"
             )
 

@@ -44,7 +44,7 @@ MOMENTS = {
     ),
     "between checkpoint and optimiser file": (
         """
-        from mpiapp.engine.refine_writer import RefinementWriter
+        from mpiapp.engine.writer import Writer
         optimiser = Writer._optimiser_file
         Writer._optimiser_file = lambda self, state, n: die() if n == 2 else optimiser(self, state, n)
         """,

@@ -62,12 +62,12 @@ def twin_of(case: Case, search: Search) -> Twin:
 
 
 def run_gpu(
-    case: Case, search: Search, precision: str, batch: int = 256
+    case: Case, search: Search, precision: str, batch: int = 0, memory: int = 0
 ) -> tuple[WeightedSums, Poses, NDArray[np.bool_]]:
     """One expectation step of the GPU backend, the grid brought to the host."""
     from mpiapp.backend.gpu import GpuBackend
 
-    backend = GpuBackend(0, precision, batch=batch)
+    backend = GpuBackend(0, precision, memory, batch)
     sums, poses, bad = backend.expectation(
         case.setup, case.model, search, case.data, case.poses, case.read, lambda n: False
     )

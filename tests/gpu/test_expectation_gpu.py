@@ -72,3 +72,32 @@ def test_bad_image_is_set_aside() -> None:
 def replace_rows(case: Case, rows: slice) -> Case:
     index = np.arange(len(case.data))[rows]
     return replace(case, data=case.data.take(index), poses=case.poses.take(index))
+
+
+@pytest.mark.parametrize("memory", [2 << 30, 256 << 20, 96 << 20])
+def test_little_memory_gives_the_same(truth: tuple[Case, Search, Twin], memory: int) -> None:
+    """Batches that do not fit are halved until they do."""
+    case, search, _ = truth
+    whole, poses, _ = run_gpu(case, search, "half")
+    capped, same, _ = run_gpu(case, search, "half", batch=6, memory=memory)
+    assert relative(capped.grid, whole.grid) < 1e-5
+    np.testing.assert_allclose(same.pack(), poses.pack(), rtol=1e-4, atol=1e-4)
+
+
+def test_error_of_the_scores_is_measured() -> None:
+    """The logged error of half precision is above that of single precision, and both are small."""
+    from mpiapp.backend.gpu import GpuBackend
+
+    case = make_case([optics_model(), distorted()])
+    errors = []
+    for precision in ("half", "tf32", "single"):
+        backend = GpuBackend(0, precision)
+        backend.expectation(
+            case.setup, case.model, SEARCHES["global"], case.data, case.poses, case.read, lambda n: False
+        )
+        assert backend.score_error is not None
+        errors.append(backend.score_error)
+    half, split, single = errors
+    assert 1e-4 < half < 0.05, errors
+    assert split < half / 5, errors
+    assert single < half / 5, errors

@@ -10,7 +10,6 @@ from mpiapp.cli import refine
 from mpiapp.cli.options import help_text, normalise, parse
 from mpiapp.config.option import options_of
 from mpiapp.config.refine import RefineConfig
-from mpiapp.config.relion_flags import foreign_flags
 from mpiapp.errors import ConfigError
 
 # what RELION 3.1's GUI writes for a Refine3D job
@@ -110,7 +109,7 @@ def test_abbreviations_are_not_guessed() -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", [flag for flag in foreign_flags().values() if flag.refused], ids=lambda f: f.name
+    "flag", [flag for flag in RefineConfig.foreign_flags().values() if flag.refused], ids=lambda f: f.name
 )
 def test_refused_flags_stop_before_any_work(flag: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refine, "launch", lambda config: pytest.fail("the run was started"))

@@ -10,10 +10,10 @@ import pytest
 
 from mpiapp.config.option import options_of
 from mpiapp.config.refine import RefineConfig
-from mpiapp.config.relion_flags import ForeignFlag, foreign_flags, judge
+from mpiapp.config.relion_flags import ForeignFlag, judge
 from mpiapp.errors import ConfigError
 
-FLAGS = foreign_flags()
+FLAGS = RefineConfig.foreign_flags()
 REFUSED = [flag for flag in FLAGS.values() if flag.refused]
 IGNORED = [flag for flag in FLAGS.values() if not flag.refused]
 

@@ -1,0 +1,226 @@
+"""Post-processing: solvent-corrected FSC of two half maps, sharpening of their average (Chen et al. 2013;
+Rosenthal and Henderson 2003)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.engine.locres import local_resolution
+from mpiapp.engine.page_writer import refresh_page
+from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves
+from mpiapp.engine.postprocess_files import write_results
+from mpiapp.errors import InputError
+from mpiapp.io.maps_in import InputMap, load_like, load_map
+from mpiapp.io.mtf import read_mtf
+from mpiapp.io.outputs import PostprocessNames
+from mpiapp.model.filters import lowpass_map
+from mpiapp.model.fourier import forward_3d, inverse_3d
+from mpiapp.model.fsc import resolution_interpolated
+from mpiapp.model.mask_creation import automatic_threshold, extend, largest_piece, soft_edge
+from mpiapp.model.masks import check_mask
+from mpiapp.model.orientation_quality import conical_fsc
+from mpiapp.model.radial import filter_radially
+from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
+from mpiapp.parallel.threads import available_cores
+from mpiapp.report import log
+
+AUTO_MASK_A = 15.0
+POOR_SPHERICITY = 0.75
+HALF = np.float32(0.5)
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a post-processing job ended."""
+
+    names: PostprocessNames
+    resolution_A: float
+    bfactor_A2: float
+
+
+def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Result | None:
+    """Post-process two half maps, or estimate their local resolution (``--locres``); all processes call this.
+
+    The leader does the former alone; the latter is shared out.
+
+    Parameters
+    ----------
+    config : all options; or give them by name, as in ``postprocess(i="run_half1_class001_unfil.mrc", ...)``
+
+    Returns
+    -------
+    Result, on the leader; None for local resolution.
+
+    Raises
+    ------
+    InputError, ConfigError
+        Before any work starts.
+    """
+    from mpiapp.parallel.runtime import session
+
+    if config is None:
+        config = PostprocessConfig.from_options(options)
+    config.validate()
+    names = PostprocessNames(config.output_root)
+    with session(n_sets=1) as team:
+        names.log.parent.mkdir(parents=True, exist_ok=True)
+        log.setup(config.verb, rank=team.rank, log_file=names.log)
+        try:
+            if config.locres:
+                log.emit(log.options(config))
+                local_resolution(team, config, names)
+            result = _run(config, names) if team.is_leader and not config.locres else None
+            if team.is_leader:
+                refresh_page(names.log.parent)
+            return result
+        finally:
+            log.close()
+
+
+def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:
+    workers = config.threads or len(available_cores())
+    log.emit(log.options(config))
+    half1, half2, mask = _load(config, names, workers)
+    mtf_pixel = config.mtf_angpix if config.mtf_angpix > 0 else half1.pixel_size_A
+    mtf = read_mtf(config.mtf, mtf_pixel) if config.mtf else None
+    begun = time.monotonic()
+    halves = (half1.density, half2)
+    curves = solvent_curves(config, halves, mask, half1.pixel_size_A, workers)
+    transform = forward_3d(HALF * (halves[0] + halves[1]), centre=False, workers=workers)
+    sharpened = _filter_of(config, transform, half1.pixel_size_A, curves, mtf)
+    filter_radially(transform, sharpened.weights)
+    volume = inverse_3d(transform, centre=False, workers=workers)
+    _say_sharpened(config, sharpened)
+    sources = halves if config.half_maps else ()
+    halves_out = [_filtered(half, sharpened.weights, workers) for half in sources]
+    seconds = time.monotonic() - begun
+    write_results(config, names, half1.pixel_size_A, curves, sharpened, volume, mask, halves_out)
+    if config.cones:
+        _directions(names, halves, mask, half1.pixel_size_A, workers)
+    log.emit(
+        [
+            f"  + Processed map:                 {names.map()}",
+            f"  + Metadata file:                 {names.star}",
+            f"  + FINAL RESOLUTION:              {curves.resolution_A:g}",
+            f"  + time:                          {seconds:.2f} s with {workers} threads",
+        ]
+    )
+    if config.interpolate:
+        crossing = resolution_interpolated(curves.final, THRESHOLD, half1.pixel_size_A, volume.shape[0])
+        log.emit([f"  + interpolated crossing:         {crossing:.4f}"])
+    return Result(names, curves.resolution_A, sharpened.bfactor_A2)
+
+
+def _load(
+    config: PostprocessConfig, names: PostprocessNames, workers: int
+) -> tuple[InputMap, F32, F32 | None]:
+    """Both half maps, checked, and the mask: given, made or none."""
+    half1 = load_map(config.half1, config.angpix)
+    half2 = load_like(config.second_half(), half1, config.half1)
+    if np.array_equal(half1.density, half2):
+        raise InputError(
+            f"{config.second_half()}: is the same map as {config.half1}; give the two independent half maps."
+        )
+    mask = None
+    if config.mask:
+        mask = load_like(config.mask, half1, config.half1)
+        check_mask(mask, mask.shape, config.mask)
+    elif config.auto_mask:
+        from mpiapp.io.mrc import write_map
+
+        mask = automatic_mask(HALF * (half1.density + half2), half1.pixel_size_A, config, workers)
+        write_map(names.automask, mask, half1.pixel_size_A)
+        log.emit([f" Mask made from the average map:    {names.automask}"])
+    if mask is not None and not (mask > 0.5).any():
+        raise InputError(f"{config.mask or names.automask}: the mask is empty; lower its threshold.")
+    return half1, half2, mask
+
+
+def automatic_mask(average: F32, pixel_size_A: float, config: PostprocessConfig, workers: int) -> F32:
+    """Mask of the largest piece of density above a threshold in the average map, low-passed to 15 A."""
+    smooth = lowpass_map(average, pixel_size_A, max(AUTO_MASK_A, 2.5 * pixel_size_A), workers=workers)
+    threshold = config.inimask_threshold
+    if threshold == -1:
+        threshold = automatic_threshold(smooth)
+    log.emit([f" Density threshold of the mask:     {threshold:.4g}"])
+    binary = largest_piece(smooth >= threshold)
+    return soft_edge(extend(binary, config.extend_inimask), config.width_mask_edge)
+
+
+def _filter_of(
+    config: PostprocessConfig,
+    transform: NDArray[np.complex64],
+    pixel_size_A: float,
+    curves: Curves,
+    mtf: Mtf | None,
+) -> Sharpened:
+    low_pass = config.low_pass if config.low_pass > 0 else curves.resolution_A
+    steps = Sharpening(
+        mtf=mtf,
+        fsc=None if config.skip_fsc_weighting else curves.final,
+        bfactor_A2=config.adhoc_bfac or None,
+        fit_from_A=config.autob_lowres if config.auto_bfac else None,
+        fit_to_A=config.autob_highres,
+        low_pass_A=low_pass if config.low_pass else None,
+        edge=config.filter_edge_width,
+    )
+    try:
+        return make_filter(transform, pixel_size_A, steps)
+    except ValueError as error:
+        raise InputError(
+            f"--auto_bfac: the fit has only {error}; raise --autob_lowres, or give a B-factor with --adhoc_bfac"
+        ) from error
+
+
+def _say_sharpened(config: PostprocessConfig, sharpened: Sharpened) -> None:
+    if sharpened.fit is not None:
+        log.emit(
+            [
+                f"  + slope of fit:                  {sharpened.fit.slope_A2:g}",
+                f"  + intercept of fit:              {sharpened.fit.intercept:g}",
+                f"  + correlation of fit:            {sharpened.fit.correlation:g}",
+            ]
+        )
+    if sharpened.bfactor_A2:
+        log.emit([f"  + apply b-factor of:             {sharpened.bfactor_A2:g}"])
+    if sharpened.bfactor_A2 > 0:
+        log.warn("a positive B-factor blurs the map; sharpening needs a negative one.")
+    if not config.auto_bfac and not config.adhoc_bfac:
+        log.warn("the map is not sharpened: neither --auto_bfac nor --adhoc_bfac was given.")
+
+
+def _directions(
+    names: PostprocessNames, halves: tuple[F32, F32], mask: F32 | None, pixel_size_A: float, workers: int
+) -> None:
+    """FSC by direction, within the mask; warns when the map is better along some directions than others."""
+    from mpiapp.report.plots import plot_cones
+
+    first, second = (
+        forward_3d(half if mask is None else half * mask, centre=False, workers=workers) for half in halves
+    )
+    cones = conical_fsc(first, second, pixel_size_A, workers=workers)
+    plot_cones(names.cones_plot, cones, pixel_size_A)
+    fine, coarse = np.percentile(cones.resolution_A, (5, 95))
+    log.emit(
+        [
+            f"  + by direction, 90 %:            {fine:.4g} to {coarse:.4g} A, sphericity {cones.sphericity:.3f}"
+        ]
+    )
+    if cones.sphericity < POOR_SPHERICITY:
+        log.warn(
+            f"the resolution depends on the direction (sphericity {cones.sphericity:.2f}): views are missing; look at "
+            f"{names.cones_plot} and at the angular distribution of the refinement."
+        )
+
+
+def _filtered(half: F32, weights: NDArray[np.float64], workers: int) -> F32:
+    transform = forward_3d(half, centre=False, workers=workers)
+    filter_radially(transform, weights)
+    return inverse_3d(transform, centre=False, workers=workers)

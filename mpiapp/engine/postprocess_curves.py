@@ -1,0 +1,103 @@
+"""The FSC curves of a post-processing job, and the one that everything else goes by (Chen et al. 2013)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.errors import InputError
+from mpiapp.model.fsc import SolventFsc, first_shell_below, fsc, resolution_at, solvent_corrected_fsc
+from mpiapp.report import log
+
+THRESHOLD = 0.143
+PROTEIN_A3_PER_DALTON = 1 / 0.81  # what the field's programs use
+SOLVENT_FACTOR = 0.476
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """FSC curves by the names of postprocess.star, and what was read off them."""
+
+    by_name: dict[str, NDArray[np.float64]]
+    final: NDArray[np.float64]  # the curve that everything else goes by
+    resolution_A: float
+    randomised_from_A: float  # 0 without a mask
+    mask_fraction: float
+    molecular_fraction: float
+
+
+def solvent_curves(
+    config: PostprocessConfig, halves: tuple[F32, F32], mask: F32 | None, pixel_size_A: float, workers: int
+) -> Curves:
+    """All FSC curves, and the one that counts; warns where the mask does harm."""
+    box = halves[0].shape[0]
+    if mask is None:
+        curve = fsc(*halves, workers=workers)
+        curve[0] = 1.0
+        resolution = resolution_at(curve, THRESHOLD, pixel_size_A, box)
+        return Curves({"unmasked": curve}, curve, resolution, 0.0, 0.0, 0.0)
+    start = int(pixel_size_A * box / config.randomize_at_A) if config.randomize_at_A > 0 else 0
+    seed = config.random_seed if config.random_seed >= 0 else time.time_ns() % 2**31
+    found = solvent_corrected_fsc(
+        *halves,
+        mask,
+        seed,
+        randomise_below=config.randomize_at_fsc,
+        randomise_from=start,
+        clip=False,
+        draws=config.randomizations,
+        workers=workers,
+    )
+    if found.randomise_from < 0:
+        raise InputError(
+            f"{config.half1}: the unmasked FSC never falls below {config.randomize_at_fsc:g}, so it is unknown "
+            "from where to randomise phases; say it with --randomize_at_A, or use maps of smaller pixels."
+        )
+    curves = {
+        "corrected": found.corrected,
+        "unmasked": found.unmasked,
+        "masked": found.masked,
+        "randomised": found.randomised,
+    }
+    fraction = SOLVENT_FACTOR / float((mask > 0.5).mean())
+    curves["mask_fraction"] = _in_particle(found.unmasked, fraction)
+    molecular = 0.0
+    if config.molweight > 0:
+        volume_A3 = 1000 * config.molweight * PROTEIN_A3_PER_DALTON
+        molecular = SOLVENT_FACTOR * (box * pixel_size_A) ** 3 / volume_A3
+        curves["molecular_weight"] = _in_particle(found.unmasked, molecular)
+    final = _choose(config, found, pixel_size_A, box)
+    resolution = resolution_at(final, THRESHOLD, pixel_size_A, box)
+    return Curves(curves, final, resolution, pixel_size_A * box / found.randomise_from, fraction, molecular)
+
+
+def _in_particle(unmasked: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """FSC of the particle alone, from the part of the box that it fills."""
+    return factor * unmasked / (1 + (factor - 1) * unmasked)
+
+
+def _choose(
+    config: PostprocessConfig, found: SolventFsc, pixel_size_A: float, box: int
+) -> NDArray[np.float64]:
+    """The corrected curve, unless the mask makes the resolution worse."""
+    corrected = resolution_at(found.corrected, THRESHOLD, pixel_size_A, box)
+    unmasked = resolution_at(found.unmasked, THRESHOLD, pixel_size_A, box)
+    log.emit([f"  + randomize phases beyond:       {pixel_size_A * box / found.randomise_from:g} Angstroms"])
+    if unmasked < corrected and not config.force_mask:
+        log.warn(
+            f"the unmasked maps reach {unmasked:.4g} A, within the mask it is {corrected:.4g} A: is the mask "
+            "right? The unmasked FSC is used (--force_mask uses the mask all the same)."
+        )
+        return found.unmasked
+    shell = first_shell_below(found.corrected, THRESHOLD)
+    if shell > 0 and found.randomised[shell - 1] > 0.1:
+        log.warn(
+            f"maps with random phases correlate by {found.randomised[shell - 1]:.2f} at {corrected:.4g} A: the "
+            "mask is too sharp or too tight; give it a wider soft edge."
+        )
+    return found.corrected

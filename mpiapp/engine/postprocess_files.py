@@ -1,0 +1,113 @@
+"""What a post-processing job leaves: maps, tables, plots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mpiapp
+from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.io.chimerax import write_map_script
+from mpiapp.io.mrc import write_map
+from mpiapp.io.outputs import PostprocessNames
+from mpiapp.io.postprocess_star import (
+    PostprocessRecord,
+    write_emdb_fsc,
+    write_fsc_text,
+    write_postprocess,
+)
+from mpiapp.model.guinier import squared_frequencies
+from mpiapp.model.mask_creation import automatic_threshold
+from mpiapp.model.sharpen import Sharpened
+
+if TYPE_CHECKING:
+    from mpiapp.engine.postprocess_curves import Curves
+
+F32 = NDArray[np.float32]
+SHOWN = {
+    "corrected": "corrected",
+    "unmasked": "unmasked",
+    "masked": "masked",
+    "randomised": "masked, random phases",
+}
+
+
+def write_results(
+    config: PostprocessConfig,
+    names: PostprocessNames,
+    pixel_size_A: float,
+    curves: Curves,
+    sharpened: Sharpened,
+    volume: F32,
+    mask: F32 | None,
+    halves: list[F32],
+) -> None:
+    """Write maps, then postprocess.star and the curves, then plots."""
+    for half, density in ((None, volume), *enumerate(halves, 1)):
+        write_map(names.map(half=half), density, pixel_size_A)
+        if mask is not None:
+            write_map(names.map(half=half, masked=True), density * mask, pixel_size_A)
+    frequency = np.arange(curves.final.size) / (volume.shape[0] * pixel_size_A)
+    guinier = dict(sharpened.guinier)
+    if sharpened.fit is not None:
+        guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
+    record = PostprocessRecord(_general(config, names, curves, sharpened), frequency, curves.by_name, guinier)
+    comment = f"mpiapp postprocess; version {mpiapp.__version__}\n{config.command_line()}"
+    write_postprocess(names.star, record, comment)
+    title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
+    write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
+    write_fsc_text(names.fsc_text, frequency, curves.final)
+    write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
+    _plots(config, names, pixel_size_A, curves, sharpened, volume, frequency)
+
+
+def _general(
+    config: PostprocessConfig, names: PostprocessNames, curves: Curves, sharpened: Sharpened
+) -> dict[str, Any]:
+    general: dict[str, Any] = {
+        "rlnFinalResolution": curves.resolution_A,
+        "rlnBfactorUsedForSharpening": sharpened.bfactor_A2,
+        "rlnUnfilteredMapHalf1": config.half1,
+        "rlnUnfilteredMapHalf2": config.second_half(),
+        "rlnPostprocessedMap": str(names.map()),
+    }
+    if curves.molecular_fraction:
+        general["rlnMolecularWeight"] = config.molweight
+        general["rlnParticleBoxFractionMolecularWeight"] = curves.molecular_fraction
+    if curves.mask_fraction:
+        general["rlnParticleBoxFractionSolventMask"] = curves.mask_fraction
+        general["rlnMaskName"] = config.mask or str(names.automask)
+        general["rlnRandomiseFrom"] = curves.randomised_from_A
+        general["rlnPostprocessedMapMasked"] = str(names.map(masked=True))
+    if sharpened.fit is not None:
+        general["rlnFittedSlopeGuinierPlot"] = sharpened.fit.slope_A2
+        general["rlnFittedInterceptGuinierPlot"] = sharpened.fit.intercept
+        general["rlnCorrelationFitGuinierPlot"] = sharpened.fit.correlation
+    return general
+
+
+def _plots(
+    config: PostprocessConfig,
+    names: PostprocessNames,
+    pixel_size_A: float,
+    curves: Curves,
+    sharpened: Sharpened,
+    volume: F32,
+    frequency: NDArray[np.float64],
+) -> None:
+    from mpiapp.report.plots import plot_fsc, plot_guinier, plot_slices
+
+    shown = {label: (frequency, curves.by_name[k]) for k, label in SHOWN.items() if k in curves.by_name}
+    plot_fsc(names.fsc_plot, shown)
+    fit = sharpened.fit
+    plot_guinier(
+        names.guinier_plot,
+        squared_frequencies(volume.shape[0], pixel_size_A),
+        sharpened.guinier,
+        sharpened.bfactor_A2,
+        (fit.slope_A2, fit.intercept) if fit else None,
+        (config.autob_lowres, config.autob_highres),
+    )
+    plot_slices(names.slices_plot, volume, pixel_size_A, "Sharpened map")

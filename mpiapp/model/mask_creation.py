@@ -1,0 +1,115 @@
+"""Solvent masks from a density, or from nothing: threshold, extend, soften."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mpiapp.model.masks import background_weight, centre_distance
+
+FloatArray = NDArray[Any]
+BoolArray = NDArray[np.bool_]
+
+SOLVENT_SHELL = (0.40, 0.48)  # of the box: radii between which there is solvent only, inside the corner mask
+SIGMAS = 3.0
+FRACTION_OF_PEAK = 0.05
+
+
+def combine(binary: BoolArray, other: BoolArray, operation: str) -> BoolArray:
+    """Join two binary masks: "and", "or", "and_not", "or_not"."""
+    second = ~other if operation.endswith("not") else other
+    return binary & second if operation.startswith("and") else binary | second
+
+
+def extend(binary: BoolArray, pixels: float) -> BoolArray:
+    """Grow a binary mask by voxels nearer than `pixels` to it; a negative number shrinks it likewise."""
+    if pixels == 0:
+        return binary
+    if pixels > 0:
+        return _distance_to(binary) < pixels
+    return ~(_distance_to(~binary) < -pixels)
+
+
+def soft_edge(binary: BoolArray, width: float) -> NDArray[np.float32]:
+    """Mask with a raised cosine around it: 1/2 + 1/2 cos(pi d/w) at distances d < w pixels.
+
+    Returns
+    -------
+    float32 array of that shape, 0 to 1.
+    """
+    mask = binary.astype(np.float32)
+    if width > 0:
+        distance = _distance_to(binary)
+        edge = ~binary & (distance < width)
+        mask[edge] = 0.5 + 0.5 * np.cos(np.pi * distance[edge] / width)
+    return mask
+
+
+def _distance_to(binary: BoolArray) -> NDArray[np.float64]:
+    """Euclidean distance of every voxel to the nearest voxel of the mask; infinite for an empty mask."""
+    if not binary.any():
+        return np.full(binary.shape, np.inf)
+    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~binary)
+    return distance
+
+
+def central_part(mask: FloatArray, fraction: float, width: float) -> NDArray[np.float32]:
+    """Keep the central fraction along z with a raised cosine of `width` pixels beyond: for helices."""
+    n = mask.shape[0]
+    distance = np.abs(np.arange(n) - n // 2).astype(np.float64)
+    keep = 1 - background_weight(distance, fraction * n / 2, width)
+    return (mask * keep[:, None, None]).astype(np.float32)
+
+
+def shell_mask(
+    box: int, inner: float, outer: float, width: float, centre: Sequence[float] = (0.0, 0.0, 0.0)
+) -> NDArray[np.float32]:
+    """Spherical shell: 1 for inner <= r < outer, raised cosines of `width` pixels inside and outside.
+
+    Parameters
+    ----------
+    box : edge of the mask
+    inner, outer, width : pixels
+    centre : (x, y, z) of the shell, pixels from the centre of the box
+
+    Returns
+    -------
+    (box,) * 3 float32
+    """
+    axis = np.arange(box, dtype=np.float64) - box // 2
+    x, y, z = centre
+    r = np.sqrt((axis[:, None, None] - z) ** 2 + (axis[:, None] - y) ** 2 + (axis - x) ** 2)
+    mask = ((r >= inner) & (r < outer)).astype(np.float32)
+    if width > 0:
+        for beyond in (inner - r, r - outer):
+            edge = (beyond > 0) & (beyond < width)
+            mask[edge] = 0.5 + 0.5 * np.cos(np.pi * beyond[edge] / width)
+        mask[r == outer] = 1.0
+    return mask
+
+
+def automatic_threshold(density: FloatArray) -> float:
+    """Density that separates a particle from solvent in a low-passed map.
+
+    Mean and three standard deviations of the solvent in a shell near the edge of the box, but no less than
+    5 % of the highest density, so that maps without noise get a mask as well.
+    """
+    box = density.shape[0]
+    r = centre_distance(box, 3)
+    solvent = density[(r > SOLVENT_SHELL[0] * box) & (r < SOLVENT_SHELL[1] * box)].astype(np.float64)
+    peak = float(np.percentile(density, 99.9))
+    return max(float(solvent.mean() + SIGMAS * solvent.std()), FRACTION_OF_PEAK * peak)
+
+
+def largest_piece(binary: BoolArray) -> BoolArray:
+    """The largest connected piece of a binary mask (faces touch); specks of noise fall away."""
+    labels, n = ndimage.label(binary)
+    if n <= 1:
+        return binary
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())

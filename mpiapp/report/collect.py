@@ -1,0 +1,190 @@
+"""What the output files of a job tell: refinements and post-processing, RELION's own folders included."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpiapp.io.outputs import OutputNames
+from mpiapp.io.relion_files import OptimiserRecord, read_model, read_optimiser, read_sampling
+from mpiapp.model.fsc import resolution_at
+
+if TYPE_CHECKING:
+    from mpiapp.io.relion_model import ModelRecord
+
+F64 = NDArray[np.float64]
+_OPTIMISER = re.compile(r"^(?P<root>.+?)(?:_it(?P<iteration>\d{3,}))?_optimiser\.star$")
+# RELION lets a continued run write to run_ct7, run_ct12, ...: the same refinement
+_CONTINUED = re.compile(r"_ct\d+$")
+
+
+@dataclass
+class Refinement:
+    """One refinement as its files tell it.
+
+    Attributes
+    ----------
+    names : output names of the last part of the run
+    iterations : files of each iteration found: number -> names
+    finished : whether the final files are there
+    model : of half 1 of the last iteration, or of the final one
+    optimiser : of the same
+    head : comment lines of that optimiser file: version and command
+    progress : column -> (n_iterations,) values, as for `plot_progress`
+    curves : FSC by iteration, the final one last under "final"
+    """
+
+    names: OutputNames
+    iterations: dict[int, OutputNames]
+    finished: bool
+    model: ModelRecord
+    optimiser: OptimiserRecord
+    head: list[str]
+    progress: dict[str, F64] = field(default_factory=dict)
+    curves: dict[str, F64] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int | None:
+        """Iteration whose files are shown; None: the final ones."""
+        return None if self.finished else max(self.iterations)
+
+    def drawn(self, plot: Path) -> bool:
+        """Whether the run itself left this plot of its final state."""
+        return self.finished and is_newer(plot, self.names.data(None))
+
+
+def is_newer(picture: Path, source: Path) -> bool:
+    """Whether a picture exists and was made after the file that it shows."""
+    return picture.is_file() and source.is_file() and picture.stat().st_mtime >= source.stat().st_mtime
+
+
+def find_refinements(folder: Path) -> list[tuple[OutputNames, dict[int, OutputNames], bool]]:
+    """Refinements in a folder: names of the newest part, names by iteration, whether it is finished."""
+    groups: dict[str, dict[int | None, OutputNames]] = {}
+    for path in sorted(folder.glob("*_optimiser.star")):
+        found = _OPTIMISER.match(path.name)
+        if not found:
+            continue
+        iteration = int(found["iteration"]) if found["iteration"] else None
+        names = OutputNames(str(folder / found["root"]))
+        parts = groups.setdefault(_CONTINUED.sub("", found["root"]), {})
+        # of an iteration that was done twice the later part counts
+        known = parts.get(iteration)
+        if known is None or _part_number(names.root) >= _part_number(known.root):
+            parts[iteration] = names
+    out = []
+    for parts in groups.values():
+        numbered = dict(sorted((k, v) for k, v in parts.items() if k is not None))
+        newest = parts.get(None) or numbered[max(numbered)]
+        # RELION leaves no optimiser file of its final iteration
+        finished = None in parts or (newest.model(None).is_file() and newest.data(None).is_file())
+        out.append((newest, numbered, finished))
+    return out
+
+
+def _part_number(root: str) -> int:
+    found = _CONTINUED.search(root)
+    return int(found[0][3:]) if found else 0
+
+
+def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], finished: bool) -> Refinement:
+    """Read what the report shows of a refinement.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged.
+    """
+    last = None if finished else max(iterations)
+    model = read_model(names.model(None) if finished else names.model(last, 1))
+    path = names.optimiser(last)
+    if finished and iterations and not path.is_file():
+        path = iterations[max(iterations)].optimiser(max(iterations))
+    run = Refinement(names, iterations, finished, model, read_optimiser(path), _head(path))
+    rows = []
+    for number, part in iterations.items():
+        row = _row(number, part, run.curves)
+        if row:
+            rows.append(row)
+    if finished:
+        run.curves["final"] = model.classes[0].fsc
+    run.progress = {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
+    run.progress.update(_written_progress(names))
+    return run
+
+
+def _row(number: int, names: OutputNames, curves: dict[str, F64]) -> dict[str, float]:
+    """One iteration of the progress table; empty where its files are not complete."""
+    model_path = names.model(number, 1)
+    if not (model_path.is_file() and names.sampling(number).is_file()):
+        return {}
+    model, optimiser = read_model(model_path), read_optimiser(names.optimiser(number))
+    sampling = read_sampling(names.sampling(number))
+    fine = 2.0**-optimiser.oversampling
+    if number > 0:
+        curves[str(number)] = model.classes[0].fsc
+    return {
+        "iteration": float(number),
+        "resolution_A": model.current_resolution_A,
+        "resolution_0.143_A": resolution_at(model.classes[0].fsc, 0.143, model.pixel_size_A, model.box),
+        "step_deg": sampling.psi_step_deg * fine,
+        "offset_step_A": sampling.offset_step_A * fine,
+        "accuracy_rot_deg": optimiser.accuracy_rot_deg,
+        "accuracy_trans_A": optimiser.accuracy_trans_A,
+        "change_angle_deg": optimiser.change_orientations_deg,
+        "change_offset_A": optimiser.change_offsets_A,
+        "average_pmax": model.average_pmax,
+        "current_size": float(model.current_size),
+    }
+
+
+def _written_progress(names: OutputNames) -> dict[str, F64]:
+    """The table that the run itself keeps, which has times and memory as well; empty without it."""
+    path = names.progress_plot.with_suffix(".csv")
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    columns = zip(*rows[1:], strict=True)
+    return {
+        name: np.array([float(text) if text else np.nan for text in column])
+        for name, column in zip(rows[0], columns, strict=False)
+    }
+
+
+def _head(path: Path) -> list[str]:
+    """Comment lines at the beginning of a STAR file, without their marks."""
+    lines = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.startswith("#"):
+                break
+            lines.append(line.lstrip("# ").strip())
+    return [line for line in lines if line and not line.startswith("version ")]
+
+
+def find_postprocess(folder: Path) -> list[Path]:
+    """Summaries of post-processing jobs in a folder."""
+    found = []
+    for path in sorted(folder.glob("*.star")):
+        with open(path, "rb") as file:
+            start = file.read(4096)
+        if b"data_general" in start and b"rlnFinalResolution" in start:
+            found.append(path)
+    return found
+
+
+def find_local_resolution(folder: Path) -> list[Path]:
+    """Local-resolution maps in a folder."""
+    return sorted(folder.glob("*_locres.mrc"))
+
+
+def head_of(path: Path) -> list[str]:
+    """Version and command of a STAR file."""
+    return _head(path)

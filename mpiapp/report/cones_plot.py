@@ -1,0 +1,49 @@
+"""Resolution by direction, from the FSC within cones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpiapp.report.style import COLOURS, FAINT, figure, write_csv
+
+if TYPE_CHECKING:
+    from mpiapp.model.orientation_quality import ConicalFsc
+
+
+def plot_cones(path: str | Path, cones: ConicalFsc, pixel_size_A: float) -> None:
+    """Plot the FSC of all directions as a band with its extremes, and a histogram of their resolutions.
+
+    The numbers beside it are the directions (rot, tilt) with their resolution at 0.143.
+    """
+    n = cones.curves.shape[1]
+    frequency = np.arange(n) / (2 * (n - 1) * pixel_size_A)
+    x, y, z = cones.direction.T
+    write_csv(
+        path,
+        {
+            "rot_deg": np.degrees(np.arctan2(y, x)),
+            "tilt_deg": np.degrees(np.arccos(np.clip(z, -1, 1))),
+            "resolution_A": cones.resolution_A,
+        },
+    )
+    with figure(path, 9.6, 4.3) as fig:
+        axes, bars = fig.subplots(1, 2, width_ratios=(1.7, 1))
+        low, middle, high = np.percentile(cones.curves, (2.5, 50, 97.5), axis=0)
+        axes.fill_between(
+            frequency, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="95 % of the directions"
+        )
+        axes.plot(frequency, middle, color=COLOURS[0], label="median")
+        worst, best = cones.resolution_A.argmax(), cones.resolution_A.argmin()
+        for index, name, colour in ((best, "best", COLOURS[2]), (worst, "worst", COLOURS[1])):
+            label = f"{name}, {cones.resolution_A[index]:.2f} Å"
+            axes.plot(frequency, cones.curves[index], color=colour, lw=1.1, label=label)
+        axes.axhline(0.143, color=FAINT, lw=0.9, ls="--")
+        axes.set(xlim=(0, frequency[-1]), ylim=(-0.2, 1.03), xlabel="Spatial frequency (1/Å)", ylabel="FSC")
+        axes.set_title("FSC within cones of 20°")
+        axes.grid(axis="both")
+        axes.legend()
+        bars.hist(cones.resolution_A, bins=20, color=COLOURS[0])
+        bars.set(xlabel="Resolution (Å)", ylabel="Directions", title=f"Sphericity {cones.sphericity:.3f}")

@@ -1,0 +1,85 @@
+"""Coverage and conical FSC against cases whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mpiapp.model.fourier import forward_3d
+from mpiapp.model.orientation_quality import conical_fsc, coverage, sphericity
+from mpiapp.model.symmetry import point_group
+
+C1 = point_group("C1")
+
+
+def even_views(n: int) -> tuple[np.ndarray, np.ndarray]:
+    k = np.arange(n) + 0.5
+    return np.degrees(k * np.pi * (3 - np.sqrt(5))) % 360, np.degrees(np.arccos(1 - 2 * k / n))
+
+
+def test_even_views_cover_evenly() -> None:
+    found = coverage(*even_views(20000), C1)
+    assert found.factor == pytest.approx(1, abs=0.01)
+    assert found.empty == 0
+    assert found.density.std() < 0.05
+
+
+def test_side_views_have_the_factor_of_the_literature() -> None:
+    """rho = 2/(pi sin) at an angle from the axis: 1/<1/rho> over the sphere is (2/pi)(4/pi) = 8/pi^2."""
+    rot = np.linspace(0, 360, 20000, endpoint=False)
+    found = coverage(rot, np.full(rot.size, 90.0), C1)
+    assert found.factor == pytest.approx(8 / np.pi**2, abs=0.02)
+
+
+def test_top_views_leave_most_of_space_empty() -> None:
+    rng = np.random.default_rng(1)
+    found = coverage(rng.uniform(0, 360, 5000), rng.uniform(0, 5, 5000), C1)
+    assert found.empty > 0.7
+    assert found.factor < 0.2
+
+
+def test_symmetry_fills_space() -> None:
+    """A cube's mates of one slanted view cover far more than the view alone."""
+    rng = np.random.default_rng(1)
+    rot, tilt = rng.normal(20, 4, 3000), rng.normal(35, 4, 3000)
+    assert coverage(rot, tilt, point_group("O")).factor > 3 * coverage(rot, tilt, C1).factor
+
+
+def test_sphericity_of_an_ellipsoid() -> None:
+    """Oblate spheroid 1 : 1 : 1/2; its area and volume in closed form."""
+    n = 4000
+    rot, tilt = (np.radians(a) for a in even_views(2 * n))
+    points = np.stack([np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)], 1)[:n]
+    assert sphericity(points, np.ones(n)) == pytest.approx(1, abs=2e-3)
+    c = 0.5
+    radius = 1 / np.sqrt(points[:, 0] ** 2 + points[:, 1] ** 2 + (points[:, 2] / c) ** 2)
+    e = np.sqrt(1 - c**2)
+    area = 2 * np.pi * (1 + (1 - e**2) / e * np.arctanh(e))
+    expected = np.pi ** (1 / 3) * (6 * 4 / 3 * np.pi * c) ** (2 / 3) / area
+    assert sphericity(points, radius) == pytest.approx(expected, abs=3e-3)
+
+
+def test_cones_find_the_direction_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signal everywhere but within 35 degrees of z: the cone along z finds none."""
+    rng = np.random.default_rng(4)
+    box = 40
+    signal = np.fft.rfftn(rng.normal(size=(box,) * 3))
+    k = np.fft.fftfreq(box)
+    kz, ky, kx = np.meshgrid(k, k, np.fft.rfftfreq(box), indexing="ij")
+    angle = np.degrees(np.arccos(np.abs(kz) / np.maximum(np.sqrt(kx**2 + ky**2 + kz**2), 1e-9)))
+    signal[angle < 35] = 0
+    common = np.fft.irfftn(signal)
+    halves = [forward_3d(common + 0.3 * rng.normal(size=common.shape), centre=False) for _ in range(2)]
+    found = conical_fsc(*halves, 2.0)
+    along = found.direction[:, 2] > np.cos(np.radians(10))
+    across = found.direction[:, 2] < np.cos(np.radians(60))
+    assert np.median(found.resolution_A[along]) > 15
+    assert np.median(found.resolution_A[across]) < 4.5
+    assert found.sphericity < 0.9
+    monkeypatch.setattr("mpiapp.model.orientation_quality.ENOUGH", box // 3)  # one in three coefficients
+    monkeypatch.setattr("mpiapp.model.orientation_quality.ALL_BELOW", 4)
+    fewer = conical_fsc(*halves, 2.0, workers=2)
+    assert np.median(fewer.resolution_A[along]) > 15
+    assert np.median(fewer.resolution_A[across]) < 4.5
+    even = [forward_3d(common + 0.3 * rng.normal(size=common.shape), centre=False) for _ in range(1)] * 2
+    assert conical_fsc(*even, 2.0).sphericity > 0.99

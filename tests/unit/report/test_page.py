@@ -1,0 +1,212 @@
+"""report.html: self-contained, escaped, from our folders and RELION's; opened in a browser where there is one."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpiapp.cli.main import main
+from mpiapp.engine.page_writer import PageWriter
+from mpiapp.io.mrc import write_map
+from mpiapp.io.outputs import OutputNames
+from mpiapp.io.relion_files import (
+    ClassRecord,
+    ModelRecord,
+    OptimiserRecord,
+    SamplingRecord,
+    write_model,
+    write_optimiser,
+    write_sampling,
+)
+from mpiapp.model.masks import soft_sphere
+from mpiapp.report import style
+from mpiapp.report.build import build_report
+from mpiapp.report.collect import find_refinements
+from mpiapp.report.page import Section, Table, write_page
+
+NASTY = '<script>alert("x")</script>&amp;\'"'
+BOX, PIXEL = 32, 4.0
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "_DPI", 50)
+
+
+class Collector(html.parser.HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def write_iteration(folder: Path, number: int | None, comment: str = "mpiapp optimiser; version 1") -> None:
+    """Files of one iteration as RELION names them; None: the final ones."""
+    names = OutputNames(str(folder / "run"))
+    n = BOX // 2 + 1
+    fsc = np.clip(1.2 - np.arange(n) / (4 + (number or 9)), 0, 1)
+    path = names.final_map() if number is None else names.half_map(number, 1)
+    record = ClassRecord(
+        map_path=path, data_vs_prior=fsc, fsc=fsc, completeness=fsc, sigma2=fsc + 1, tau2=fsc + 2, orientability=fsc,
+        orientation_distribution=np.full(12, 1 / 12),
+    )  # fmt: skip
+    model = ModelRecord(
+        box=BOX, pixel_size_A=PIXEL, current_size=20, current_resolution_A=20.0 - (number or 9), classes=[record],
+        sigma2_noise=np.ones((1, n)), group_names=[NASTY.replace(" ", "")], group_sizes=np.array([5]),
+        group_scales=np.ones(1), group_sigma2_noise=np.ones((1, n)),
+    )  # fmt: skip
+    write_model(names.model(number, None if number is None else 1), model)
+    angles = np.linspace(0, 170, 12)
+    write_sampling(
+        names.sampling(number),
+        SamplingRecord(
+            psi_step_deg=15.0, offset_range_A=20.0, offset_step_A=8.0, healpix_order=0, symmetry="C1",
+            perturb_instance=0.1, perturb_factor=0.5, original_healpix_order=0, original_psi_step_deg=15.0,
+            original_offset_range_A=20.0, original_offset_step_A=8.0, rot_deg=angles, tilt_deg=angles,
+        ),
+    )  # fmt: skip
+    optimiser = OptimiserRecord(
+        root=names.root, model_star=str(names.model(number, 1)), model_star_2=None,
+        data_star=str(names.data(number)), sampling_star=str(names.sampling(number)), iteration=number or 3,
+        particle_diameter_A=80.0, random_seed=7, oversampling=1,
+    )  # fmt: skip
+    write_map(path, soft_sphere(BOX, 8, 4), PIXEL)
+    write_optimiser(names.optimiser(number), optimiser, comment)
+
+
+def check_self_contained(page: Path) -> Collector:
+    """Nothing but data inside the page, no script."""
+    found = Collector(page.read_text())
+    assert not [tag for tag, _ in found.tags if tag in ("script", "iframe", "object", "embed")]
+    for _, attributes in found.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            value = attributes.get(name) or ""
+            assert not re.match(r"(https?:)?//", value), value
+    images = [a for tag, a in found.tags if tag == "img"]
+    assert all((a["src"] or "").startswith("data:image/png;base64,") and a["alt"] for a in images)
+    return found
+
+
+def test_page_of_a_refinement_that_runs(tmp_path: Path) -> None:
+    for number in (0, 1, 2):
+        write_iteration(tmp_path, number, f"RELION optimiser; version 3.1.3\n--o {NASTY}")
+    assert main(["report", str(tmp_path)]) == 0
+    found = check_self_contained(tmp_path / "report.html")
+    assert "after iteration 2" in found.text
+    assert f"--o {NASTY}" in found.text  # as text, escaped
+    assert "version 3.1.3" in found.text
+    assert sum(tag == "img" for tag, _ in found.tags) >= 6
+    assert (tmp_path / "report_files/run_progress.csv").is_file()
+    links = [a["href"] for tag, a in found.tags if tag == "a" and not (a["href"] or "#").startswith("#")]
+    assert links
+    assert all((tmp_path / str(link)).is_file() for link in links)
+
+
+def test_relions_finished_run_has_no_last_optimiser(tmp_path: Path) -> None:
+    for number in (0, 1, None):
+        write_iteration(tmp_path, number)
+    (tmp_path / "run_optimiser.star").unlink()
+    (tmp_path / "run_data.star").write_text(
+        "data_particles\n"
+    )  # not readable: the rest is shown all the same
+    found = check_self_contained(build_report(tmp_path))
+    assert "finished" in found.text
+    assert "Slices at five levels and projections along z, y and x of run_class001.mrc" in found.text
+
+
+def test_page_of_a_finished_one_in_two_parts(tmp_path: Path) -> None:
+    for number in (0, 1, None):
+        write_iteration(tmp_path, number)
+    (tmp_path / "run_it001_optimiser.star").rename(tmp_path / "run_ct1_it001_optimiser.star")
+    found = find_refinements(tmp_path)
+    assert len(found) == 1
+    names, iterations, finished = found[0]
+    assert finished
+    assert list(iterations) == [0, 1]
+    assert iterations[1].root.endswith("run_ct1")
+    assert names.root.endswith("run")
+    check_self_contained(build_report(tmp_path))
+
+
+def test_text_is_escaped_everywhere(tmp_path: Path) -> None:
+    section = Section(
+        NASTY,
+        facts=[(NASTY, NASTY)],
+        warnings=[NASTY],
+        notes=[NASTY],
+        tables=[Table([NASTY], [[NASTY]])],
+        code=[NASTY],
+    )
+    write_page(tmp_path / "report.html", NASTY, NASTY, [section])
+    found = check_self_contained(tmp_path / "report.html")
+    assert found.text.count("alert") == 12  # title twice, status, navigation and heading, two facts, ...
+
+
+def test_what_is_no_job_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "give a job's folder" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "none")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_pages_take_a_small_share_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[float] = []
+    now = [0.0]
+    monkeypatch.setattr("mpiapp.engine.page_writer.time.monotonic", lambda: now[0])
+
+    def build(folder: Path) -> None:
+        written.append(now[0])
+        now[0] += 4.0
+
+    monkeypatch.setattr("mpiapp.engine.page_writer.refresh_page", build)
+    page = PageWriter(OutputNames(str(tmp_path / "run")))
+    for iteration in range(1, 61):
+        now[0] += 10.0
+        page.offer({"iteration": [float(i) for i in range(1, iteration + 1)]})
+    assert written[0] == pytest.approx(110, abs=10)
+    assert 4.0 * len(written) <= 0.05 * now[0] + 1
+    assert len(written) >= 5
+    text = (tmp_path / "run_progress.csv").read_text().splitlines()
+    assert text[0] == "iteration,peak_memory_MiB"
+    assert len(text) == 61
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_in_a_browser(tmp_path: Path, width: int) -> None:
+    """No complaint on the console, and a picture of the page that is not empty."""
+    import matplotlib.image
+
+    for number in (0, 1, 2):
+        write_iteration(tmp_path, number)
+    page = build_report(tmp_path)
+    done = subprocess.run(
+        [
+            "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+            f"--window-size={width},3000", f"--user-data-dir={tmp_path}/profile", f"--screenshot={tmp_path}/page.png",
+            page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if not (tmp_path / "page.png").is_file():
+        pytest.skip(f"the browser does not start here: {done.stderr[-300:]}")
+    assert "CONSOLE" not in done.stderr, done.stderr
+    picture = matplotlib.image.imread(tmp_path / "page.png")
+    assert picture.shape[1] == width
+    assert picture[..., :3].std() > 0.05
