@@ -16,7 +16,7 @@ from mpiapp.kernels.coarse import reference_power
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.inplane import shift_row, turned_ctf
 from mpiapp.kernels.rows import base_row, multiply_twice, shifted
-from mpiapp.kernels.select import significance_threshold
+from mpiapp.kernels.select import grown, significance_threshold
 from mpiapp.kernels.slicing import CHUNK, insert_image
 from numpy.typing import NDArray
 
@@ -103,16 +103,6 @@ def _unique(states, lo, hi, column, stamp, mark, names):  # type: ignore[no-unty
     for k in range(n):
         mark[names[k]] = 0
     return n
-
-
-@numba.njit(**JIT)
-def _enough(array, size):  # type: ignore[no-untyped-def]
-    """The array, or one at least twice as long with the same beginning."""
-    if size <= array.shape[0]:
-        return array
-    bigger = np.empty(max(size, 2 * array.shape[0]), array.dtype)
-    bigger[: array.shape[0]] = array
-    return bigger
 
 
 @numba.njit(**JIT)
@@ -227,10 +217,8 @@ def fine_pass(  # type: ignore[no-untyped-def]
                     h[d] = reference_power(slices[d], powers[b])
                 need = m + (hi - lo) * family.directions * family.shifts
                 if need > values.size:
-                    values = _enough(values, need)
-                    bigger = np.empty((values.size, 4), np.int32)
-                    bigger[:m] = where[:m]
-                    where = bigger
+                    values = grown(values, need)
+                    where = grown(where, need)
                 for k in range(lo, hi):
                     d0 = dir_stamp[own[k, 0]] * family.directions
                     t0 = shift_stamp[own[k, 2]] * family.shifts
@@ -287,17 +275,15 @@ def fine_pass(  # type: ignore[no-untyped-def]
                 j = own[where[k, 1], 1] * family.psi + b % family.psi
                 # fine directions and shifts that carry weight in this group
                 n_acc = 0
-                chosen = np.empty((end - k, 3), np.int32)
+                chosen = np.empty((end - k, 2), np.int32)  # table row, fine shift
                 chosen_weight = np.empty(end - k, np.float32)
                 for e in range(k, end):
                     if values[e] >= threshold:
                         st = where[e, 1]
-                        fine_d = own[st, 0] * family.directions + where[e, 2]
                         fine_t = own[st, 2] * family.shifts + where[e, 3]
                         w = np.exp(np.float64(values[e] - best)) / total
-                        chosen[n_acc, 0] = fine_d
+                        chosen[n_acc, 0] = row_of[own[st, 0]] + where[e, 2]
                         chosen[n_acc, 1] = fine_t
-                        chosen[n_acc, 2] = row_of[own[st, 0]] + where[e, 2]
                         chosen_weight[n_acc] = np.float32(w)
                         n_acc += 1
                         weight_sum[i] += w
@@ -332,9 +318,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
                     t = chosen[e, 1]
                     if shift_place[t] < 0:
                         if n_shifted == shift_rows.shape[0]:
-                            bigger_rows = np.empty((2 * n_shifted, 2, n_still), np.float32)
-                            bigger_rows[:n_shifted] = shift_rows
-                            shift_rows = bigger_rows
+                            shift_rows = grown(shift_rows, n_shifted + 1)
                         parent = still.parent[t // family.shifts]
                         offset = still.child[t % family.shifts]
                         multiply_twice(
@@ -349,7 +333,7 @@ def fine_pass(  # type: ignore[no-untyped-def]
                         )
                         shift_place[t] = n_shifted
                         n_shifted += 1
-                    entries[n_entry, 0] = chosen[e, 2]
+                    entries[n_entry, 0] = chosen[e, 0]
                     entries[n_entry, 1] = j
                     entries[n_entry, 2] = shift_place[t]
                     entry_weight[n_entry] = chosen_weight[e]
@@ -471,7 +455,7 @@ def _reference_sums(  # type: ignore[no-untyped-def]
     shift_at = np.empty(n, np.int32)
     table_row = np.empty(n, np.int32)
     shift = np.empty(n, np.int32)
-    n_d = _number(chosen[:, 2], row_at, table_row)
+    n_d = _number(chosen[:, 0], row_at, table_row)
     n_t = _number(chosen[:, 1], shift_at, shift)
     matrix = np.zeros((n_d, n_t), np.float32)
     total = np.zeros(n_d, np.float32)
