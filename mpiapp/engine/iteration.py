@@ -155,6 +155,8 @@ class Iteration:
         small: list[list[F64]] = []
         for h in HALVES:
             mine: list[Any] = sums[h].arrays() if h in sums else [None]
+            # sums of an iteration that was stopped come back in host memory
+            mine[0] = None if mine[0] is None else self.backend.to_device(mine[0])
             grids[h] = self.backend.reduce_grid(team, h, mine[0])
             reduced = team.reduce_set(h, mine[1:])
             root = team.is_root(h)
