@@ -1,75 +1,73 @@
 #!/usr/bin/env python3
 """Time of an iteration against the number of particles and the box, one process, all cores.
 
-    benchmarks/scaling.py [--particles 500 1000 2000 4000] [--boxes 64 96 128] [--iterations 4]
+    benchmarks/scaling.py [500:64 1000:64 2000:64 4000:64 1000:96 1000:128]
 
-Simulates each data set with `mpiapp simulate` (the same phantom in the same physical box), refines it for a few iterations
-and prints milliseconds a particle of the last global one, expectation and maximization apart, and the exponents of growth.
+Simulates each data set (PARTICLES:BOX, the same phantom in the same physical box) with `mpiapp simulate` and refines it
+twice for a few iterations: with global searches from the start, and with local ones around the true poses. Prints seconds
+of the last iteration by part, milliseconds a particle, the largest resident set, and the exponents of growth of each part
+where several data sets share a box or a number of particles.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+from mpiapp.io.checkpoint import load_checkpoint
+from mpiapp.io.outputs import OutputNames
+
 FIELD_A = 217.6  # edge of the box in A, whatever the number of pixels
+REFINE = """
+    --ini_high 30 --particle_diameter 160 --random_seed 1 --offset_range 4 --offset_step 2 --checkpoint_keep 2
+""".split()
+SEARCHES = {
+    "global": ("particles.star", "--healpix_order 2 --auto_iter_max 4"),
+    "local": ("truth.star", "--healpix_order 4 --auto_local_healpix_order 4 --auto_iter_max 3"),
+}
+PARTS = ("expectation", "maximization", "rest")
 
 
-def run(*command: str) -> None:
-    """Run one mpiapp command quietly."""
-    subprocess.run([sys.executable, "-m", "mpiapp", *command], check=True, stdout=subprocess.DEVNULL)
+def run(*words: str) -> float:
+    """Run one mpiapp command quietly; MiB of its largest resident set."""
+    process = subprocess.Popen([sys.executable, "-m", "mpiapp", *words], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"mpiapp {' '.join(words)} ended with code {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_maxrss / 1024
 
 
-def measure(folder: Path, n: int, box: int, iterations: int) -> tuple[float, float]:
-    """Seconds of expectation and maximization of the last iteration."""
-    data = folder / f"n{n}_box{box}"
-    run(
-        "simulate",
-        "--o",
-        str(data),
-        "--n",
-        str(n),
-        "--box",
-        str(box),
-        "--angpix",
-        f"{FIELD_A / box:.4f}",
-        "--snr",
-        "0.2",
-        "--seed",
-        "1",
-    )
-    reference = next(data.glob("reference_class001*.mrc"))
-    run(
-        "refine3d",
-        "--i",
-        str(data / "particles.star"),
-        "--ref",
-        str(reference),
-        "--ini_high",
-        "30",
-        "--o",
-        str(data / "run"),
-        "--particle_diameter",
-        "160",
-        "--random_seed",
-        "1",
-        "--auto_iter_max",
-        str(iterations),
-        "--offset_range",
-        "4",
-        "--offset_step",
-        "2",
-    )
-    from mpiapp.io.checkpoint import load_checkpoint
+def measure(folder: Path, search: str) -> tuple[list[float], float]:
+    """Seconds of the parts of the last iteration, and MiB."""
+    particles, flags = SEARCHES[search]
+    root = folder / f"{search}_run"
+    data = ["--i", str(folder / particles), "--ref", str(folder / "reference_class001.mrc")]
+    mib = run("refine3d", *data, "--o", str(root), *REFINE, *flags.split())
+    names = OutputNames(str(root))
+    number = int(flags.split()[-1])
+    history = load_checkpoint(names.checkpoint(number))[0]["history"]
+    # checkpoints come last in an iteration, so all of it lies between two of them
+    ended = [names.checkpoint(n).stat().st_mtime for n in (number - 1, number)]
+    parts = [float(history[f"{part}_s"][-1]) for part in PARTS[:2]]
+    return [*parts, ended[1] - ended[0] - sum(parts)], mib
 
-    state, _ = load_checkpoint(data / f"run_it{iterations:03d}_checkpoint.h5")
-    history = state["history"]
-    return float(history["expectation_s"][-1]), float(history["maximization_s"][-1])
+
+def print_growth(search: str, rows: dict[tuple[int, int], list[float]], axis: int) -> None:
+    """Exponents with particles (axis 0) or box (axis 1), for every set of cases that differ in nothing else."""
+    for fixed in sorted({case[1 - axis] for case in rows}):
+        cases = [case for case in rows if case[1 - axis] == fixed]
+        if len(cases) > 1:
+            size = np.log([case[axis] for case in cases])
+            powers = np.polyfit(size, np.log([rows[case] for case in cases]), 1)[0]
+            what = f"particles, box {fixed}" if axis == 0 else f"box, {fixed} particles"
+            parts = ", ".join(f"{part} ^{power:.2f}" for part, power in zip(PARTS, powers, strict=True))
+            print(f"{search}, growth with {what}: {parts}")
 
 
 def main() -> None:
@@ -77,25 +75,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--particles", type=int, nargs="+", default=[500, 1000, 2000, 4000])
-    parser.add_argument("--boxes", type=int, nargs="+", default=[64, 96, 128])
-    parser.add_argument("--iterations", type=int, default=4)
+    default = ["500:64", "1000:64", "2000:64", "4000:64", "1000:96", "1000:128"]
+    parser.add_argument("cases", nargs="*", default=default, metavar="PARTICLES:BOX")
     a = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="scaling_"))
-    table = csv.writer(sys.stdout, delimiter="\t")
-    table.writerow(["particles", "box", "expectation_s", "maximization_s", "expectation_ms_a_particle"])
-    results = {}
-    for n, box in [*((n, a.boxes[0]) for n in a.particles), *((a.particles[1], b) for b in a.boxes[1:])]:
-        e, m = results[n, box] = measure(folder, n, box, a.iterations)
-        table.writerow([n, box, f"{e:.2f}", f"{m:.2f}", f"{1000 * e / n:.2f}"])
-        sys.stdout.flush()
-    for label, first, last, size in (
-        ("particles", (a.particles[0], a.boxes[0]), (a.particles[-1], a.boxes[0]), 0),
-        ("box", (a.particles[1], a.boxes[0]), (a.particles[1], a.boxes[-1]), 1),
-    ):
-        ratio = math.log(last[size] / first[size])
-        powers = [math.log(results[last][k] / results[first][k]) / ratio for k in (0, 1)]
-        print(f"growth with {label}: expectation ^{powers[0]:.2f}, maximization ^{powers[1]:.2f}")
+    results: dict[str, dict[tuple[int, int], list[float]]] = {search: {} for search in SEARCHES}
+    titles = ["search", "particles", "box", *(f"{part}_s" for part in PARTS), "ms_a_particle", "MiB"]
+    print(*titles, sep="\t", flush=True)
+    for n, box in (map(int, case.split(":")) for case in a.cases):
+        data = folder / f"n{n}_box{box}"
+        size = ["--n", str(n), "--box", str(box), "--angpix", f"{FIELD_A / box:.4f}"]
+        run("simulate", "--o", str(data), *size, "--snr", "0.2", "--seed", "1")
+        for search, rows in results.items():
+            parts, mib = measure(data, search)
+            rows[n, box] = parts
+            numbers = [*(f"{s:.2f}" for s in parts), f"{1000 * sum(parts) / n:.2f}", f"{mib:.0f}"]
+            print(search, n, box, *numbers, sep="\t", flush=True)
+    for search, rows in results.items():
+        for axis in (0, 1):
+            print_growth(search, rows, axis)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.rows import base_row, shifted
-from mpiapp.kernels.select import CUTOFF, significance_threshold, sum_of_weights
+from mpiapp.kernels.select import CUTOFF, grown, significance_threshold, sum_of_weights
 
 _HALF = np.float32(0.5)
 _TINY = np.float32(1e-30)
@@ -54,20 +54,6 @@ def _log_priors(log_row, log_shift, first):  # type: ignore[no-untyped-def]
         for d in range(log_row.size):
             out[t, d] = log_row[d] + log_shift[first + d if n_centre > 1 else 0, t]
     return out
-
-
-@numba.njit(**JIT)
-def _grown(array, size):  # type: ignore[no-untyped-def]
-    bigger = np.empty((max(size, 2 * array.shape[0]), array.shape[1]), array.dtype)
-    bigger[: array.shape[0]] = array
-    return bigger
-
-
-@numba.njit(**JIT)
-def _longer(array, size):  # type: ignore[no-untyped-def]
-    longer = np.empty(size, array.dtype)
-    longer[: array.size] = array
-    return longer
 
 
 @numba.njit(**JIT)
@@ -163,9 +149,9 @@ def global_search(  # type: ignore[no-untyped-def]
                 for d in range(hi - lo):
                     if scores[r, d] >= limit:
                         if m == values.size:
-                            found = _grown(found, m + 1)
-                            values = _longer(values, found.shape[0])
-                            found_prior = _longer(found_prior, found.shape[0])
+                            found = grown(found, m + 1)
+                            values = grown(values, m + 1)
+                            found_prior = grown(found_prior, m + 1)
                         values[m] = scores[r, d]
                         found_prior[m] = log_row[lo + d]
                         found[m, 0] = lo + d
@@ -201,8 +187,8 @@ def _accept(  # type: ignore[no-untyped-def]
     for m in range(count):
         if values[m] >= threshold:
             if k == states.shape[0]:
-                states = _grown(states, k + 1)
-                priors = _longer(priors, states.shape[0])
+                states = grown(states, k + 1)
+                priors = grown(priors, k + 1)
             states[k] = found[m]
             priors[k] = found_prior[m]
             k += 1
@@ -303,9 +289,9 @@ def local_search(  # type: ignore[no-untyped-def]
                 run = slices[first:d]
                 scores = np.dot(rows.reshape(n_trans, 2 * n_pix), run.T)
                 if m + scores.size > values.size:
-                    found = _grown(found, m + scores.size)
-                    values = _longer(values, found.shape[0])
-                    found_prior = _longer(found_prior, found.shape[0])
+                    found = grown(found, m + scores.size)
+                    values = grown(values, m + scores.size)
+                    found_prior = grown(found_prior, m + scores.size)
                 for e in range(d - first):
                     weight = reference_power(run[e], power)
                     delta, inside = _window(near_psi[lo + first + e], psi_deg[j], cutoff_deg)

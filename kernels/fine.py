@@ -11,7 +11,7 @@ from mpiapp.kernels.arguments import Posterior
 from mpiapp.kernels.elementary import JIT
 from mpiapp.kernels.fine_scores import make_stamps, score_children
 from mpiapp.kernels.fine_sums import back_project, map_weights, reference_sums, shift_still
-from mpiapp.kernels.select import significance_threshold
+from mpiapp.kernels.select import grown, significance_threshold
 
 _ZERO = np.float32(0.0)
 
@@ -232,9 +232,7 @@ def _sums_of_image(  # type: ignore[no-untyped-def]
                 t = chosen[e, 1]
                 if shift_place[t] < 0:
                     if n_shifted == shift_rows.shape[0]:
-                        bigger = np.empty((2 * n_shifted, 2, n_still), np.float32)
-                        bigger[:n_shifted] = shift_rows
-                        shift_rows = bigger
+                        shift_rows = grown(shift_rows, n_shifted + 1)
                     shift_still(still, i, t, family.shifts, shift_rows[n_shifted])
                     shift_place[t] = n_shifted
                     n_shifted += 1

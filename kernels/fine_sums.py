@@ -6,8 +6,9 @@ import numba
 import numpy as np
 from mpiapp.kernels.elementary import JIT, KERNEL
 from mpiapp.kernels.inplane import shift_row, turned_ctf
-from mpiapp.kernels.insertion import CHUNK, insert_image, insert_plane
+from mpiapp.kernels.insertion import insert_image, insert_plane
 from mpiapp.kernels.rows import multiply_twice, shifted
+from mpiapp.kernels.slicing import CHUNK
 
 _ZERO = np.float32(0.0)
 

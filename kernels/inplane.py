@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from mpiapp.kernels.elementary import JIT, KERNEL, cos32, sin32
+from mpiapp.kernels.vectors import sum_rows_8
 
 from mpiapp.model.interpolation import DEGREE, OVERSAMPLING, WIDTH, window_polynomials
 
@@ -17,7 +18,7 @@ assert DEGREE == 7
 _A0, _A1, _A2, _A3, _A4, _A5, _A6, _A7 = (np.float32(c) for c in window_polynomials()[0])
 _B0, _B1, _B2, _B3, _B4, _B5, _B6, _B7 = (np.float32(c) for c in window_polynomials()[1])
 _PAD = np.float32(OVERSAMPLING)
-_U1, _U2, _U3, _U4, _U5, _U6, _U7 = (np.uint64(i) for i in range(1, 8))
+_U2, _U3 = np.uint64(2), np.uint64(3)
 _I1 = np.int32(1)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -87,26 +88,17 @@ def turn_image(plane, radius, index, sign, weights, out_re, out_im):  # type: ig
     step = np.uint64(2 * (radius + 3))
     for p in range(index.size):
         b = np.uint64(index[p]) * _U2
-        v = weights[4, p]
-        a0 = v * plane[b]
-        a1 = v * plane[b + _U1]
-        a2 = v * plane[b + _U2]
-        a3 = v * plane[b + _U3]
-        a4 = v * plane[b + _U4]
-        a5 = v * plane[b + _U5]
-        a6 = v * plane[b + _U6]
-        a7 = v * plane[b + _U7]
-        for j in range(5, 8):
-            b += step
-            v = weights[j, p]
-            a0 += v * plane[b]
-            a1 += v * plane[b + _U1]
-            a2 += v * plane[b + _U2]
-            a3 += v * plane[b + _U3]
-            a4 += v * plane[b + _U4]
-            a5 += v * plane[b + _U5]
-            a6 += v * plane[b + _U6]
-            a7 += v * plane[b + _U7]
+        a0, a1, a2, a3, a4, a5, a6, a7 = sum_rows_8(
+            plane,
+            b,
+            b + step,
+            b + _U2 * step,
+            b + _U3 * step,
+            weights[4, p],
+            weights[5, p],
+            weights[6, p],
+            weights[7, p],
+        )
         w0 = weights[0, p]
         w1 = weights[1, p]
         w2 = weights[2, p]

@@ -8,41 +8,13 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from mpiapp.kernels.elementary import JIT, KERNEL
+from mpiapp.kernels.elementary import JIT
+from mpiapp.kernels.slicing import places
+from mpiapp.kernels.vectors import add_row_3
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-# Orientations of one image that are inserted together
-CHUNK = 64
 _U1 = np.uint64(1)
-
-
-@numba.njit(**KERNEL)
-def _places(orientation, n, padding, radius, kx, ky, index, work):  # type: ignore[no-untyped-def]
-    """Where one pixel falls in several orientations: flat index of the lower neighbour, mirror sign, fractions."""
-    ny = np.int32(2 * radius + 1)
-    nx = np.int32(radius + 1)
-    r32 = np.int32(radius)
-    px = kx * padding
-    py = ky * padding
-    for o in range(n):
-        x = orientation[0, o] * px + orientation[3, o] * py
-        y = orientation[1, o] * px + orientation[4, o] * py
-        z = orientation[2, o] * px + orientation[5, o] * py
-        s = _ONE if x >= _ZERO else -_ONE
-        x *= s
-        y *= s
-        z *= s
-        x0 = np.floor(x)
-        y0 = np.floor(y)
-        z0 = np.floor(z)
-        work[0, o] = s
-        work[1, o] = x - x0
-        work[2, o] = y - y0
-        work[3, o] = z - z0
-        index[o] = np.int32(
-            np.int32(np.int32((np.int32(z0) + r32) * ny) + np.int32(y0) + r32) * nx + np.int32(x0)
-        )
 
 
 @numba.njit(**JIT)
@@ -68,7 +40,7 @@ def insert_image(mean, total, factor, power, orientation, kx, ky, grid):  # type
     nx = np.uint64(radius + 1)
     nxy = np.uint64((radius + 1) * (2 * radius + 1))
     for p in range(n_pix):
-        _places(orientation, n, grid.padding, radius, kx[p], ky[p], grid.place, work)
+        places(orientation, n, grid.padding, radius, kx[p], ky[p], grid.place, work)
         f = factor[p]
         g = power[p]
         for o in range(n):
@@ -86,13 +58,8 @@ def insert_image(mean, total, factor, power, orientation, kx, ky, grid):  # type
                     i = first + np.uint64(dz) * nxy + np.uint64(dy) * nx
                     c0 = c1 * (_ONE - fx)
                     c1 *= fx
-                    values[i, 0] += c0 * re
-                    values[i, 1] += c0 * im
-                    values[i, 2] += c0 * w
-                    i += _U1
-                    values[i, 0] += c1 * re
-                    values[i, 1] += c1 * im
-                    values[i, 2] += c1 * w
+                    add_row_3(values, i, c0, re, im, w)
+                    add_row_3(values, i + _U1, c1, re, im, w)
 
 
 @numba.njit(**JIT)
@@ -125,10 +92,6 @@ def insert_plane(mean, total, factor, power, orientation, kx, ky, grid):  # type
                 c1 = fy if dy else _ONE - fy
                 c0 = c1 * (_ONE - fx)
                 c1 *= fx
-                values[i, 0] += c0 * re
-                values[i, 1] += c0 * im
-                values[i, 2] += c0 * w
-                values[i + _U1, 0] += c1 * re
-                values[i + _U1, 1] += c1 * im
-                values[i + _U1, 2] += c1 * w
+                add_row_3(values, i, c0, re, im, w)
+                add_row_3(values, i + _U1, c1, re, im, w)
                 i += nx

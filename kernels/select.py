@@ -18,6 +18,14 @@ _C2, _C3, _C4 = np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24)
 _ONE = np.float32(1.0)
 
 
+@numba.njit(**JIT)
+def grown(array, size):  # type: ignore[no-untyped-def]
+    """The array with room for at least ``size`` rows, and for twice as many as before."""
+    bigger = np.empty((max(size, 2 * array.shape[0]), *array.shape[1:]), array.dtype)
+    bigger[: array.shape[0]] = array
+    return bigger
+
+
 @numba.njit(**KERNEL)
 def sum_of_weights(log_weight, best):  # type: ignore[no-untyped-def]
     """Sum of exp(log_weight - best), to 5e-5: exp(x) = exp(x / 256)^256 with a short series, which vectorises."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from mpiapp.backend.gpu_groups import Groups, States, starts
 from mpiapp.backend.gpu_images import DeviceImages
-from mpiapp.backend.gpu_kernels import Kernels, blocks, multiply
+from mpiapp.backend.gpu_kernels import blocks, multiply
 from mpiapp.backend.gpu_pass import Pass
 from mpiapp.backend.gpu_select import Selection, select
 
@@ -156,10 +156,9 @@ def local_states(
     return states, chosen.count
 
 
-def check_order(kernels: Kernels, states: States, n_psi: int) -> States:
+def in_order(cupy: Any, states: States, n_psi: int) -> States:
     """States sorted by image and in-plane angle."""
-    key = states.image.astype(np.int64) * n_psi + states.psi
-    order = kernels.cupy.argsort(key)
+    order = cupy.argsort(states.image.astype(np.int64) * n_psi + states.psi)
     return States(
         states.image[order],
         states.psi[order],

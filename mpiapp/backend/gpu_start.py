@@ -37,8 +37,16 @@ def find_devices(team: Team) -> tuple[Any, tuple[Device, ...]]:
     return cupy, devices
 
 
-def start_gpu(team: Team, gpu: str, precision: str, threads: int, clock: bool = False) -> Backend:
+def start_gpu(
+    team: Team, gpu: str, precision: str, threads: int, leave_free: int = 0, clock: bool = False
+) -> Backend:
     """The backend of this rank: on its device, or on processors for a leader with workers (all ranks).
+
+    Parameters
+    ----------
+    gpu, precision : values of the options.
+    threads : of a leader with workers.
+    leave_free : bytes of each device that are not used;  clock : log the device's time by kernel.
 
     Raises
     ------
@@ -46,7 +54,7 @@ def start_gpu(team: Team, gpu: str, precision: str, threads: int, clock: bool = 
         CuPy or a device is missing, or --gpu names devices that are not there.
     """
     cupy, devices = find_devices(team)
-    placement = bind_team(team, gpu, devices, lambda device: free_memory(cupy, device))
+    placement = bind_team(team, gpu, devices, lambda device: free_memory(cupy, device), leave_free)
     if team.is_leader:
         log = logging.getLogger("mpiapp")
         for line in table(placement.bindings):

@@ -14,7 +14,7 @@ from mpiapp.backend.arguments import log_row_prior, log_shift_prior
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import rows_of
 from mpiapp.backend.gpu_check import score_errors
-from mpiapp.backend.gpu_coarse import check_order, global_states, local_states
+from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
 from mpiapp.backend.gpu_fine import Slices, Target, fine_pass, insert_slices, joined, no_posterior, to_host
 from mpiapp.backend.gpu_groups import States, group_neighbourhoods, group_states
 from mpiapp.backend.gpu_images import DeviceImages, Kind, make_kind, prepare
@@ -219,7 +219,7 @@ class Task:
         n_shell = search.r_max + 1
         if not states.image.size:
             return no_posterior(n, n_shell, search.n_directions), []
-        states = check_order(self.kernels, states, search.grid.n_psi)
+        states = in_order(self.cupy, states, search.grid.n_psi)
         groups = group_states(
             self.cupy, states, search.grid.n_psi, search.n_directions, self.coarse.n_trans, log_shift
         )

@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 from mpiapp.backend.base import ImagingSetup, ReadImages
 from mpiapp.backend.prepare import map_pixels, unmasked_rows
 from mpiapp.kernels.arguments import Grid
-from mpiapp.kernels.insertion import CHUNK, insert_image
+from mpiapp.kernels.insertion import insert_image
+from mpiapp.kernels.slicing import CHUNK
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.ctf import ctf
 from mpiapp.model.fourier import phase_ramp

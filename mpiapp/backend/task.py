@@ -40,7 +40,7 @@ from mpiapp.kernels.arguments import (
 )
 from mpiapp.kernels.coarse import global_search, local_search
 from mpiapp.kernels.fine import fine_pass
-from mpiapp.kernels.insertion import CHUNK
+from mpiapp.kernels.slicing import CHUNK
 from mpiapp.model.local_search import LocalNeighbourhoods
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.pixels import pixel_list

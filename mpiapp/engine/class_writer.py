@@ -56,16 +56,16 @@ class ClassWriter(Writer):
         shares = half.class_prior
         plot_classes(self.names.classes_plot(number), images, shares, resolution, title)
         plot_class_sizes(self.names.class_sizes_plot, state.history)
-        plot_progress(self.names.progress_plot, state.history, "Progress of the classification")
-        if self._planar:
-            return
-        for k, volume in enumerate(references, 1):
+        table = self.page.table(state.history)
+        plot_progress(self.names.progress_plot, table, "Progress of the classification")
+        for k, volume in enumerate([] if self._planar else references, 1):
             if shares[k - 1] > 0:
                 text = f"Class {k}: {shares[k - 1]:.1%} of the particles"
                 diameter = self.setup.particle_diameter_A
                 plot_slices(
                     self.names.slices_plot(number, k), volume, self.setup.pixel_size_A, text, diameter
                 )
+        self.page.write()
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         columns = super()._columns(state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,8 +163,10 @@ class Iteration:
         grids: list[F64 | None] = [None, None]
         small: list[list[F64]] = []
         for h in HALVES:
-            mine = sums[h].arrays() if h in sums else []
-            whole = self.backend.reduce_grid(team, h, mine[0] if mine else None)
+            mine: list[Any] = sums[h].arrays() if h in sums else [None]
+            # sums of an iteration that was stopped come back in host memory
+            mine[0] = None if mine[0] is None else self.backend.to_device(mine[0])
+            whole = self.backend.reduce_grid(team, h, mine[0])
             reduced = team.reduce_set(h, mine[1:])
             root = team.is_root(h)
             # classes of a refinement: one

@@ -19,6 +19,7 @@ from mpiapp.config.option import options_of
 from mpiapp.engine.iteration import Share
 from mpiapp.engine.state import Schedule
 from mpiapp.io.outputs import OutputNames
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.particles import Poses
 from mpiapp.model.sums import N_SUMS, WeightedSums
 from mpiapp.parallel.base import Team
@@ -91,7 +92,8 @@ def _add_kept(team: Team, h: int, partial: Mapping[str, Any] | None, sums: Sums)
     for k in range(len(shapes)):
         array = team.to_root(h, None if kept is None else kept[k])
         if array is not None and team.is_root(h):
-            sums[h].arrays()[k][...] += array
+            target = sums[h].arrays()[k]
+            target += module_of(target).xp.asarray(array)
 
 
 def keep(
@@ -122,7 +124,7 @@ def keep(
             is_done = bad[h] | (shares[h].poses.n_significant > 0)
             rows = np.column_stack([shares[h].poses.pack(), is_done, bad[h]])
         gathered = team.gather_rows(h, rows)
-        reduced = team.reduce_set(h, sums[h].arrays() if h in sums else [])
+        reduced = team.reduce_set(h, [to_host(a) for a in sums[h].arrays()] if h in sums else [])
         at_root = reduced if team.is_root(h) else None
         arrays = [team.to_leader(h, at_root[k] if at_root else None) for k in range(N_SUMS)]
         if half is not None and gathered is not None:

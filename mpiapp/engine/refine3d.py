@@ -222,7 +222,8 @@ def _backend(team: Team, config: RefineConfig, threads: int) -> Backend:
         return CpuBackend(threads)
     from mpiapp.backend.gpu_start import start_gpu
 
-    return start_gpu(team, config.gpu, config.precision, threads, clock=config.verb > 1)
+    leave_free = int(config.free_gpu_memory * 1e6)
+    return start_gpu(team, config.gpu, config.precision, threads, leave_free, config.verb > 1)
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:

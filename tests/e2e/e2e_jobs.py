@@ -106,19 +106,24 @@ def command(arguments: list[str], ranks: int = 0, hook: str = "", folder: Path |
     return [*launcher, sys.executable, str(script), *arguments]
 
 
-def run(folder: Path, arguments: list[str], ranks: int = 0, hook: str = "", timeout_s: float = 120) -> Ended:
-    """Run a job in a folder to its end."""
+def run_words(folder: Path, words: list[str], timeout_s: float = 120, **variables: str) -> Ended:
+    """Run a command in a folder to its end, with more environment variables if given."""
     begin = time.monotonic()
     done = subprocess.run(
-        command(arguments, ranks, hook, folder),
+        words,
         cwd=folder,
-        env=environment(),
+        env=environment() | variables,
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
     )
     return Ended(done.returncode, time.monotonic() - begin, done.stdout, done.stderr)
+
+
+def run(folder: Path, arguments: list[str], ranks: int = 0, hook: str = "", timeout_s: float = 120) -> Ended:
+    """Run a job of ``mpiapp`` in a folder to its end."""
+    return run_words(folder, command(arguments, ranks, hook, folder), timeout_s)
 
 
 def last_optimiser(root: Path) -> Path:

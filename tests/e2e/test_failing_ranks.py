@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+from e2e_jobs import MPIEXEC, Ended, run_words
 
 from mpiapp.errors import ConfigError, InputError, ParallelError, StopRequested
 
 pytest.importorskip("mpi4py", reason="no mpi4py")
 
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
 OPEN_MPI = Path("/usr/bin/mpirun.openmpi")
-LAUNCHER_VARIABLES = ("PMI", "OMPI", "MPI", "HYDRA", "SLURM")
 SOON_S = 10.0
 
 pytestmark = [
@@ -40,38 +37,13 @@ from mpiapp.parallel.stop import StopFlag
 """
 
 
-@dataclass
-class Ended:
-    """How a run ended."""
-
-    code: int
-    seconds: float
-    out: str
-    err: str
-
-    @property
-    def messages(self) -> list[str]:
-        """Lines of the program, without those of the launcher."""
-        return [line for line in (self.out + self.err).splitlines() if line.startswith("mpiapp: ")]
-
-
 def run(
     folder: Path, script: str, *, ranks: int = 3, launcher: list[str] | None = None, **extra: str
 ) -> Ended:
     """Run a script on some ranks, and assert that it ends soon and that no process of it is left."""
     (folder / "job.py").write_text(START + dedent(script))
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_VARIABLES)} | extra
     command = [str(MPIEXEC), "-n", str(ranks)] if launcher is None else launcher
-    begin = time.monotonic()
-    done = subprocess.run(
-        [*command, sys.executable, "job.py"],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    ended = Ended(done.returncode, time.monotonic() - begin, done.stdout, done.stderr)
+    ended = run_words(folder, [*command, sys.executable, "job.py"], timeout_s=60, **extra)
     assert ended.seconds < SOON_S, ended
     pids = [int(path.read_text()) for path in folder.glob("pid*")]
     assert len(pids) == ranks, ended

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from mpiapp.kernels.arguments import Grid
-from mpiapp.kernels.insertion import CHUNK, insert_image, insert_plane
-from mpiapp.kernels.slicing import slice_directions
+from mpiapp.kernels.insertion import insert_image, insert_plane
+from mpiapp.kernels.slicing import CHUNK, slice_directions
 from numpy.typing import NDArray
 
 from mpiapp.model.averages import hermitian_sum_planes, insert_planes

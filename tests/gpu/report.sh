@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Tests and benchmarks of the GPU engine on a machine with a device, as one text report on standard output.
+#
+#   tests/gpu/report.sh                      tests, sanitizer, score products
+#   tests/gpu/report.sh FOLDER DIAMETER      also refines FOLDER/particles.star from FOLDER/ref_class001_lp60.mrc, twice:
+#                                            the first run compiles what is missing, the second is the one to quote
+#   PYTHON=python3 tests/gpu/report.sh ...
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python3}
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+section() { printf '\n== %s\n' "$*"; }
+
+section "machine, $(date +%F)"
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+nproc
+"$python" -c 'import cupy, numpy; print("CuPy", cupy.__version__, "NumPy", numpy.__version__)'
+git log -1 --format='commit %h of %cs' 2>/dev/null
+
+section "tests"
+"$python" -m pytest -q -p no:cacheprovider --tb=short tests/gpu | tail -15
+
+section "compute-sanitizer"
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+        echo "$tool:"
+        compute-sanitizer --tool "$tool" "$python" -m pytest -q -p no:cacheprovider --timeout=1200 tests/gpu \
+            -k "test_sums_and_poses and half" 2>&1 | grep -E "ERROR SUMMARY|RACECHECK SUMMARY|passed|failed" | tail -3
+    done
+else
+    echo "not installed"
+fi
+
+section "coarse score product beside a bare product"
+"$python" benchmarks/gpu_products.py
+
+[ $# -ge 2 ] || exit 0
+section "auto-refine of $1"
+for run in first second; do
+    start=$(date +%s.%N)
+    "$python" -m mpiapp refine3d --i "$1/particles.star" --ref "$1/ref_class001_lp60.mrc" --root "$1" --ini_high 60 \
+        --firstiter_cc --particle_diameter "$2" --offset_range 5 --offset_step 2 --random_seed 1 --gpu --o "$out/$run/run" \
+        >"$out/$run.txt" 2>&1 || tail -3 "$out/$run.txt"
+    echo "$run run: $(echo "$(date +%s.%N) - $start" | bc) s from start to end"
+done
+cat "$out/second/run_progress.csv"
+grep -E "Scores" "$out/second.txt" | sort | uniq -c | sort -rn | head -8
