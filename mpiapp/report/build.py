@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpiapp.errors import InputError
-from mpiapp.report.collect import find_local_resolution, find_postprocess, find_refinements, load_refinement
+from mpiapp.report.classification_sections import classification_sections, load_classification
+from mpiapp.report.collect import (
+    find_local_resolution,
+    find_postprocess,
+    find_refinements,
+    is_classification,
+    load_refinement,
+)
 from mpiapp.report.page import PAGE, PICTURES, Section, write_page
 from mpiapp.report.postprocess_sections import local_sections, postprocess_sections
 from mpiapp.report.refinement_sections import refinement_sections
@@ -30,21 +37,28 @@ def build_report(folder: str | Path) -> Path:
     local = find_local_resolution(folder)
     if not (refinements or posts or local):
         raise InputError(
-            f"{folder}: no _optimiser.star of a refinement, no postprocess.star, no _locres.mrc; give a job's folder"
+            f"{folder}: no _optimiser.star of a refinement or classification, no postprocess.star, no _locres.mrc; "
+            "give a job's folder"
         )
     pictures = folder / PICTURES
     pictures.mkdir(exist_ok=True)
     sections: list[Section] = []
     states = []
     for found in refinements:
-        run = load_refinement(*found)
-        parts = refinement_sections(run, pictures)
-        name = Path(run.names.root).name
+        names, iterations, finished = found
+        name = Path(names.root).name
+        if is_classification(iterations):
+            parts = classification_sections(load_classification(iterations), pictures)
+            state = f"after iteration {max(iterations)}"
+        else:
+            run = load_refinement(names, iterations, finished)
+            parts = refinement_sections(run, pictures)
+            state = "finished" if run.finished else f"after iteration {run.last}"
         if len(refinements) > 1:
             for part in parts:
                 part.title = f"{name}: {part.title}"
         sections += parts
-        states.append(f"{name}: {'finished' if run.finished else f'after iteration {run.last}'}")
+        states.append(f"{name}: {state}")
     for star in posts:
         sections += postprocess_sections(star, pictures)
         states.append(f"{star.stem}: post-processed")

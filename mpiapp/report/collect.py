@@ -93,6 +93,15 @@ def _part_number(root: str) -> int:
     return int(found[0][3:]) if found else 0
 
 
+def is_classification(iterations: dict[int, OutputNames]) -> bool:
+    """Whether a run has one model file of all particles rather than one of each half."""
+    last = max(iterations, default=None)
+    if last is None:
+        return False
+    names = iterations[last]
+    return names.model(last).is_file() and not names.model(last, 1).is_file()
+
+
 def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], finished: bool) -> Refinement:
     """Read what the report shows of a refinement.
 
@@ -115,7 +124,7 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
     if finished:
         run.curves["final"] = model.classes[0].fsc
     run.progress = {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
-    run.progress.update(_written_progress(names))
+    run.progress.update(written_progress(names))
     return run
 
 
@@ -144,7 +153,7 @@ def _row(number: int, names: OutputNames, curves: dict[str, F64]) -> dict[str, f
     }
 
 
-def _written_progress(names: OutputNames) -> dict[str, F64]:
+def written_progress(names: OutputNames) -> dict[str, F64]:
     """The table that the run itself keeps, which has times and memory as well; empty without it."""
     path = names.progress_plot.with_suffix(".csv")
     if not path.is_file():

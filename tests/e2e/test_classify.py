@@ -52,6 +52,9 @@ def test_files_of_a_run(job: tuple[str, Path]) -> None:
     assert optimiser.n_iterations == ITERATIONS
     for picture in (f"{LAST}_classes.png", "run_class_sizes.png", "run_progress.png"):
         assert (out / picture).stat().st_size > 1000
+    page = (out / "report.html").read_text()
+    assert "Share (%)" in page
+    assert f"{n_class}, of which {np.count_nonzero(sizes)} hold particles" in page
     if name == "class2d":
         images, pixel = read_map(out / f"{LAST}_classes.mrcs")
         assert images.shape == (3, 32, 32)
