@@ -102,7 +102,8 @@ def test_geodesic_keeps_small_angles(angle, rot, tilt):
 def test_in_plane_turn_counts_two_rows_of_three(rot, tilt, psi):
     a = euler_to_matrix(rot, tilt, 0.0)[None]
     distance = angular_distance_rows_deg(rotation_z(psi) @ a, a, IDENTITY)
-    assert distance[0] == pytest.approx(abs(psi) * 2 / 3, abs=1e-6)
+    # an arc cosine keeps half of the digits near 0 and 180 degrees
+    assert distance[0] == pytest.approx(abs(psi) * 2 / 3, abs=1e-5)
 
 
 def test_row_distance_follows_its_definition_and_the_closest_mate():
