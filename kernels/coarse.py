@@ -208,6 +208,19 @@ def _window(center, psi, cutoff):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**JIT)
+def _mark_angles(centers, psi, cutoff, wanted):  # type: ignore[no-untyped-def]
+    """Mark the in-plane angles, evenly spaced over a turn, that lie in a window or just outside it."""
+    wanted[:] = False
+    n = psi.size
+    per_degree = np.float32(n) / _TURN
+    for center in centers:
+        first = int(np.floor((center - cutoff - psi[0]) * per_degree))
+        last = int(np.ceil((center + cutoff - psi[0]) * per_degree))
+        for j in range(first, min(last + 1, first + n)):
+            wanted[j % n] = True
+
+
+@numba.njit(**JIT)
 def local_search(  # type: ignore[no-untyped-def]
     images,
     optics,
@@ -233,7 +246,7 @@ def local_search(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    turns, psi_deg : all in-plane angles of the grid; psi_deg (n_psi,) float32.
+    turns, psi_deg : all in-plane angles of the grid, evenly spaced; psi_deg (n_psi,) float32.
     table : (n, 2, n_pix) float32 slices; ``row_of`` (n_rows,) int32 tells where a row is in it.
     near_offsets, near_row, near_log_prior, near_psi :
         Neighbourhoods in CSR form, sorted by near_psi, the in-plane angle that fits the prior best (degrees).
@@ -259,6 +272,7 @@ def local_search(  # type: ignore[no-untyped-def]
     found_prior = np.empty(4096, np.float32)
     priors = np.empty(1024, np.float32)
     slices = np.empty((64, 2 * n_pix), np.float32)
+    wanted = np.empty(n_psi, np.bool_)
     for i in range(n_img):
         lo = near_offsets[i]
         n_near = near_offsets[i + 1] - lo
@@ -266,9 +280,12 @@ def local_search(  # type: ignore[no-untyped-def]
             slices = np.empty((2 * n_near, 2 * n_pix), np.float32)
         for d in range(n_near):
             slices[d] = table[row_of[near_row[lo + d]]].reshape(2 * n_pix)
+        _mark_angles(near_psi[lo : lo + n_near], psi_deg, cutoff_deg, wanted)
         best = _LOWEST
         m = 0
         for j in range(n_psi):
+            if not wanted[j]:
+                continue
             started = False
             d = 0
             while d < n_near:
