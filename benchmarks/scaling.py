@@ -4,9 +4,9 @@
     benchmarks/scaling.py [500:64 1000:64 2000:64 4000:64 1000:96 1000:128]
 
 Simulates each data set (PARTICLES:BOX, the same phantom in the same physical box) with `mpiapp simulate` and refines it
-twice for a few iterations: with global searches from the start, and with local ones around the true poses. Prints seconds
-of the last iteration by part, milliseconds a particle, the largest resident set, and the exponents of growth of each part
-where several data sets share a box or a number of particles.
+twice for a few iterations: with global searches from the start, and with local ones around the true poses. Prints of the
+last iteration the image size that the resolution asked for, seconds by part and milliseconds a particle; the largest
+resident set; and the exponents of growth of each part where several data sets share a box or a number of particles.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def run(*words: str) -> float:
     return usage.ru_maxrss / 1024
 
 
-def measure(folder: Path, search: str) -> tuple[list[float], float]:
-    """Seconds of the parts of the last iteration, and MiB."""
+def measure(folder: Path, search: str) -> tuple[list[float], int, float]:
+    """Of the last iteration: seconds of the parts, image size; MiB."""
     particles, flags = SEARCHES[search]
     root = folder / f"{search}_run"
     data = ["--i", str(folder / particles), "--ref", str(folder / "reference_class001.mrc")]
@@ -55,7 +55,7 @@ def measure(folder: Path, search: str) -> tuple[list[float], float]:
     # checkpoints come last in an iteration, so all of it lies between two of them
     ended = [names.checkpoint(n).stat().st_mtime for n in (number - 1, number)]
     parts = [float(history[f"{part}_s"][-1]) for part in PARTS[:2]]
-    return [*parts, ended[1] - ended[0] - sum(parts)], mib
+    return [*parts, ended[1] - ended[0] - sum(parts)], int(history["current_size"][-1]), mib
 
 
 def print_growth(search: str, rows: dict[tuple[int, int], list[float]], axis: int) -> None:
@@ -78,19 +78,18 @@ def main() -> None:
     default = ["500:64", "1000:64", "2000:64", "4000:64", "1000:96", "1000:128"]
     parser.add_argument("cases", nargs="*", default=default, metavar="PARTICLES:BOX")
     a = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="scaling_"))
     results: dict[str, dict[tuple[int, int], list[float]]] = {search: {} for search in SEARCHES}
-    titles = ["search", "particles", "box", *(f"{part}_s" for part in PARTS), "ms_a_particle", "MiB"]
+    titles = ["search", "particles", "box", "size", *(f"{part}_s" for part in PARTS), "ms_a_particle", "MiB"]
     print(*titles, sep="\t", flush=True)
     for n, box in (map(int, case.split(":")) for case in a.cases):
-        data = folder / f"n{n}_box{box}"
-        size = ["--n", str(n), "--box", str(box), "--angpix", f"{FIELD_A / box:.4f}"]
-        run("simulate", "--o", str(data), *size, "--snr", "0.2", "--seed", "1")
-        for search, rows in results.items():
-            parts, mib = measure(data, search)
-            rows[n, box] = parts
-            numbers = [*(f"{s:.2f}" for s in parts), f"{1000 * sum(parts) / n:.2f}", f"{mib:.0f}"]
-            print(search, n, box, *numbers, sep="\t", flush=True)
+        with tempfile.TemporaryDirectory(prefix="scaling_") as folder:
+            data = ["--n", str(n), "--box", str(box), "--angpix", f"{FIELD_A / box:.4f}"]
+            run("simulate", "--o", folder, *data, "--snr", "0.2", "--seed", "1")
+            for search, rows in results.items():
+                parts, size, mib = measure(Path(folder), search)
+                rows[n, box] = parts
+                numbers = [*(f"{s:.2f}" for s in parts), f"{1000 * sum(parts) / n:.2f}", f"{mib:.0f}"]
+                print(search, n, box, size, *numbers, sep="\t", flush=True)
     for search, rows in results.items():
         for axis in (0, 1):
             print_growth(search, rows, axis)
