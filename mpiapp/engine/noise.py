@@ -81,6 +81,8 @@ def _power_of(
     def part(start: int) -> tuple[F64, F64, int]:
         images = read(data.stack_index[start : start + BATCH], data.image_index[start : start + BATCH])
         images = images[np.isfinite(images).all(axis=(1, 2))]
+        if not len(images):
+            return np.zeros(optics.box // 2 + 1), np.zeros((optics.box, optics.box)), 0
         masked = np.asarray(apply_soft_mask(images, circle), np.float32)
         return shell_power(masked).sum(0), masked.sum(0, dtype=float), len(images)
 
