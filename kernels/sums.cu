@@ -148,7 +148,7 @@ __device__ __forceinline__ void insert_pixel(const float* m, float x, float y, f
 }  // namespace
 
 // Back-projection: every image, weighted over its states, into the padded grid; or into slices, one for every
-// orientation of the grid, which are inserted once at the end: adding to a slice is seventy times cheaper.
+// orientation of the grid, which are inserted once at the end: one addition a pixel, side by side, for eight scattered ones.
 //   rows (n_img, n_still) float2 unmasked transforms at the image's own pixels; sx, sy, even, place_x, place_y, weight
 //   (n_optics, n_still), even may be null; number (n_entry) of the orientation.
 //   grid (2R+1, 2R+1, R+1) float4: real, imaginary, weight, unused; or slices (n_orientation, n_still) float4, the other

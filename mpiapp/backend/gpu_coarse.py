@@ -8,7 +8,7 @@ import numpy as np
 
 from mpiapp.backend.gpu_groups import Groups, States, starts
 from mpiapp.backend.gpu_images import DeviceImages
-from mpiapp.backend.gpu_kernels import blocks, multiply
+from mpiapp.backend.gpu_kernels import MOST_ROWS, blocks, multiply
 from mpiapp.backend.gpu_pass import Pass
 from mpiapp.backend.gpu_select import Selection, select
 
@@ -47,7 +47,7 @@ def global_states(
         image_of, psi_of, n * n_psi, images.group, p.optics, p.cosine, p.sine, p.shift_A, n_trans, p.qx, p.qy, p.n_pix,
         base, p.pitch, p.pitch, real, imaginary,
     )  # fmt: skip
-    grid = (blocks(p.pitch), min(n * n_psi, 65535))
+    grid = (blocks(p.pitch), min(n * n_psi, MOST_ROWS))
     p.kernels.launch("inplane.cu", f"shift_rows<{p.precision.kernel}>", grid, arguments)
     scores = cupy.empty(n * 2 * n_row * n_dir, np.float32)
     half = n_row * n_dir
@@ -158,11 +158,4 @@ def local_states(
 
 def in_order(cupy: Any, states: States, n_psi: int) -> States:
     """States sorted by image and in-plane angle."""
-    order = cupy.argsort(states.image.astype(np.int64) * n_psi + states.psi)
-    return States(
-        states.image[order],
-        states.psi[order],
-        states.direction[order],
-        states.shift[order],
-        states.prior[order],
-    )
+    return states.take(cupy.argsort(states.image.astype(np.int64) * n_psi + states.psi))

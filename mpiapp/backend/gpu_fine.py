@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.gpu_coarse import grouped, image_starts
 from mpiapp.backend.gpu_groups import Groups, starts
 from mpiapp.backend.gpu_images import DeviceImages, MapSide
-from mpiapp.backend.gpu_kernels import blocks
+from mpiapp.backend.gpu_kernels import MOST_ROWS, blocks
 from mpiapp.backend.gpu_pass import Pass
 from mpiapp.backend.gpu_select import Selection, select
 from mpiapp.kernels.arguments import Posterior
@@ -171,7 +171,7 @@ def insert_slices(p: Pass, target: Target, still: MapSide, matrices: Any) -> Non
     rows = len(matrices)
     arguments = (target.slices, matrices, p.cosine, p.sine, rows, p.n_psi, still.optics, still.place_x, still.place_y,
                  still.n_pix, target.grid.shape[2] - 1, target.padding, target.grid)  # fmt: skip
-    grid = (blocks(still.n_pix, 128), min(rows * p.n_psi, 65535))
+    grid = (blocks(still.n_pix, 128), min(rows * p.n_psi, MOST_ROWS))
     p.kernels.launch("sums.cu", "insert_slices", grid, arguments, block=128)
     target.slices = None
 

@@ -18,6 +18,10 @@ class States:
     shift: Any  # int32
     prior: Any  # float32 log prior of the orientation
 
+    def take(self, index: Any) -> States:
+        """Some of the states, in the order of an index."""
+        return States(*(getattr(self, f.name)[index] for f in fields(self)))
+
 
 @dataclass
 class Groups:

@@ -69,20 +69,18 @@ class ImageCache:
     def get(self, data: ParticleData, box: int, read: ReadImages) -> tuple[Any, Any]:
         """Images of some particles of one box: a store (n_slot, box, box) and their slots in it, (n,) int64."""
         cupy = self.kernels.cupy
-        slots = np.array([self._slots.get(int(i), 0) if box in self._stores else 0 for i in data.particle_id])
-        known = np.array([int(i) in self._slots for i in data.particle_id])
-        if known.all() and box in self._stores:
-            store = self._stores[box]
-            unread = np.flatnonzero(slots < 0)
-            slots = np.where(slots < 0, -slots - 1, slots)
-            if unread.size:
-                images = self._read(data.take(unread), read)
-                store[cupy.asarray(slots[unread])] = cupy.asarray(images)
-                cupy.cuda.get_current_stream().synchronize()
-                with self._lock:
-                    self._slots.update({int(data.particle_id[k]): int(slots[k]) for k in unread})
-            return store, cupy.asarray(slots)
-        return cupy.asarray(self._read(data, read)), cupy.arange(len(data))
+        found = [self._slots.get(int(i)) for i in data.particle_id]
+        if None in found:
+            return cupy.asarray(self._read(data, read)), cupy.arange(len(data))
+        store, slots = self._stores[box], np.array(found)
+        unread = np.flatnonzero(slots < 0)
+        slots = np.where(slots < 0, -slots - 1, slots)
+        if unread.size:
+            store[cupy.asarray(slots[unread])] = cupy.asarray(self._read(data.take(unread), read))
+            cupy.cuda.get_current_stream().synchronize()
+            with self._lock:
+                self._slots.update({int(data.particle_id[k]): int(slots[k]) for k in unread})
+        return store, cupy.asarray(slots)
 
     def _read(self, data: ParticleData, read: ReadImages) -> NDArray[np.float32]:
         """Images of some particles, by several threads: one thread is slower than the device."""

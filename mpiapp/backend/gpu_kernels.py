@@ -12,7 +12,7 @@ import numpy as np
 from mpiapp.backend.device_query import load_cupy
 from mpiapp.backend.loader import KernelLoader
 
-# rows of a grid's second dimension
+# most blocks in the second dimension of a grid
 MOST_ROWS = 65535
 THREADS = 256
 

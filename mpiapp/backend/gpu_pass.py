@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.arguments import make_optics, make_pixels
 from mpiapp.backend.base import HalfModel, ImagingSetup
-from mpiapp.backend.gpu_kernels import Kernels, Precision, blocks
+from mpiapp.backend.gpu_kernels import MOST_ROWS, Kernels, Precision, blocks
 from mpiapp.model.interpolation import window_polynomials
 
 # rows of tables begin at multiples of this many pixels, the step of the grouped products
@@ -84,7 +84,7 @@ class Pass:
                      images.ctf, images.scale, images.group, self.optics, self.score_weight, self.n_pix,
                      self.gamma_even, self.n_psi, self.cosine, self.sine, self.qx, self.qy, self.unit, self.balance,
                      self.window, self.n_pix, self.pitch, base, power)  # fmt: skip
-        self.kernels.launch("inplane.cu", "turn_rows", (blocks(self.pitch), min(n, 65535)), arguments)
+        self.kernels.launch("inplane.cu", "turn_rows", (blocks(self.pitch), min(n, MOST_ROWS)), arguments)
         return base, power
 
 

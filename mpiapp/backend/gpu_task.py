@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,7 +164,8 @@ class Task:
         states, count = self._coarse(images, log_shift, part)
         bad = images.bad.get().astype(bool)
         if bad.any():
-            states = _without(self.cupy, states, images.bad)
+            # an image without states adds nothing to any sum
+            states = states.take(self.cupy.flatnonzero(images.bad[states.image] == 0))
         posterior, projections = self._fine(images, kind, states, log_shift)
         batch = HostBatch(images.old_A, images.power.get().astype(np.float64), bad)
         n_significant = np.where(bad, 0, count.get())
@@ -295,14 +296,7 @@ class Task:
         return self.sums
 
 
-def _without(cupy: Any, states: States, bad: Any) -> States:
-    """States of good images: a bad image without states adds nothing to any sum."""
-    kept = cupy.flatnonzero(bad[states.image] == 0)
-    return States(*(getattr(states, f)[kept] for f in ("image", "psi", "direction", "shift", "prior")))
-
-
 def _joined(cupy: Any, parts: list[States]) -> States:
     if len(parts) == 1:
         return parts[0]
-    names = ("image", "psi", "direction", "shift", "prior")
-    return States(*(cupy.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return States(*(cupy.concatenate([getattr(part, f.name) for part in parts]) for f in fields(States)))

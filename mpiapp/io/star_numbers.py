@@ -1,4 +1,4 @@
-"""Text of large numeric tables by array arithmetic: RELION's six decimals, a hundred times faster than one by one."""
+"""Text of large numeric tables by array arithmetic: RELION's six decimals without a Python call for each number."""
 
 from __future__ import annotations
 
