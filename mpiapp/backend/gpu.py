@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
-from mpiapp.backend.gpu_arrays import device_module
+from mpiapp.backend.gpu_arrays import device_module, to_device
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_images import ImageCache
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
@@ -189,7 +189,7 @@ class GpuBackend:
     def to_device(self, array: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""
         with self.device:
-            return self.cupy.asarray(array)
+            return to_device(self.cupy, array)
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""

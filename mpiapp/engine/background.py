@@ -98,9 +98,9 @@ def send(pipe: IO[bytes], value: Any) -> None:
     """Write a value to a pipe; its arrays go as they lie in memory."""
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    raw = [buffer.raw() for buffer in buffers]
-    pickle.dump((len(head), [part.nbytes for part in raw]), pipe)
-    for part in (head, *raw):
+    parts = [memoryview(head), *(buffer.raw() for buffer in buffers)]
+    pickle.dump([part.nbytes for part in parts], pipe)
+    for part in parts:
         pipe.write(part)
     pipe.flush()
 
@@ -113,13 +113,11 @@ def receive(pipe: IO[bytes]) -> Any:
     EOFError
         The other end is closed.
     """
-    length, sizes = pickle.load(pipe)
-    head = pipe.read(length)
-    buffers = [bytearray(size) for size in sizes]
-    for buffer in buffers:
-        if pipe.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
+    parts = [bytearray(size) for size in pickle.load(pipe)]
+    for part in parts:
+        if pipe.readinto(part) != len(part):  # type: ignore[attr-defined]
             raise EOFError
-    return pickle.loads(head, buffers=buffers)
+    return pickle.loads(parts[0], buffers=parts[1:])
 
 
 def _start_helper() -> subprocess.Popen[bytes]:
