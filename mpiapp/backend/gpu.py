@@ -33,6 +33,12 @@ LANES = 2
 CACHE_SHARE = 0.4
 
 
+def even_batch(n: int, largest: int) -> int:
+    """Size of batches of n images that keep all lanes busy to the end."""
+    rounds = -(-n // (LANES * largest))
+    return max(1, -(-n // (LANES * rounds))) if n else 1
+
+
 class GpuBackend:
     """Expectation and the loops of the maximization on one device.
 
@@ -103,7 +109,7 @@ class GpuBackend:
                 task.stopped = step(rows.size) or task.stopped
                 return rows[:0]
 
-            size = self.batch or self._planned_batch(setup, search)
+            size = self.batch or even_batch(len(data), self._planned_batch(setup, search))
             jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), size)]
             for left in [job.result() for job in jobs]:
                 self._in_halves(run, left)
