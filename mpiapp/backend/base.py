@@ -16,7 +16,23 @@ from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
 
 F64 = NDArray[np.float64]
-ReadImages = Callable[[NDArray[np.int32], NDArray[np.int64]], NDArray[np.float32]]
+
+
+class ReadImages(Protocol):
+    """Reads images of the stacks of a run (``io.stacks.ImageReader``): called, as float32, or into given memory."""
+
+    def __call__(
+        self, stack_index: NDArray[np.int32], image_index: NDArray[np.int64], /
+    ) -> NDArray[np.float32]:
+        """Images (n, box, box)."""
+
+    def stored_type(self, stack_index: NDArray[np.int32], /) -> np.dtype[Any]:
+        """Type of the images of some stacks, float32 where these differ."""
+
+    def read_into(
+        self, out: NDArray[Any], stack_index: NDArray[np.int32], image_index: NDArray[np.int64], /
+    ) -> None:
+        """Images into (n, box, box) of float32 or of the stored type."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
 from mpiapp.backend.gpu_arrays import device_module, to_device
+from mpiapp.backend.gpu_cache import ImageCache
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
-from mpiapp.backend.gpu_images import ImageCache
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_task import Task
 from mpiapp.backend.memory import RESERVED, Load, plan_step
@@ -110,9 +110,15 @@ class GpuBackend:
                 return rows[:0]
 
             size = self.batch or even_batch(len(data), self._planned_batch(setup, search))
-            jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), size)]
-            for left in [job.result() for job in jobs]:
-                self._in_halves(run, left)
+            batches = list(batches_of(setup, data, task.order(near), size))
+            try:
+                for rows in batches:
+                    self.cache.fetch(data.take(rows), setup.optics[int(data.optics[rows[0]])].box, read)
+                jobs = [self.pool.submit(run, rows) for rows in batches]
+                for left in [job.result() for job in jobs]:
+                    self._in_halves(run, left)
+            finally:
+                self.cache.settle()
             sums = task.total()
             self._report(task.errors, time.monotonic() - begun)
             return sums, out, bad
