@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
 
 F64 = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class ReadImages(Protocol):
@@ -110,6 +111,22 @@ class Backend(Protocol):
 
     def to_device(self, array: NDArray[Any]) -> Any:
         """A host array as this backend computes with it; ``model.arrays`` has the functions for it."""
+
+    def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
+        """Result of a piece of work that takes memory of the device.
+
+        Where memory does not suffice, what can be spared is given up and the work begins anew: it must not have changed
+        anything, nor talk to other ranks.
+
+        Parameters
+        ----------
+        what : the work, as the message names it;  needs : bytes that it takes, 0 for unknown.
+
+        Raises
+        ------
+        DeviceError
+            Memory does not suffice.
+        """
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """Sum of the accumulators of all workers of a set, at its root; None elsewhere.

@@ -78,6 +78,12 @@ class ImageCache:
         self._stores[box] = bigger
         self._slots.update({i: have + k for k, i in enumerate(new[:n])})
 
+    def give_up(self) -> None:
+        """Keep no images any more; those of coming batches are read for the batch alone."""
+        self.settle()
+        self.limit = 0
+        self._slots, self._stores, self._there = {}, {}, set()
+
     def fetch(self, data: ParticleData, box: int, read: ReadImages) -> set[Future[None]]:
         """Begin to read the images of one box that have room and are not there yet, in the order of the particles.
 

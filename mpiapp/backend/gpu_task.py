@@ -60,7 +60,9 @@ class Task:
         search: Search,
         data: ParticleData,
         poses: Poses,
+        tables: bool = True,
     ) -> None:
+        self.tables = tables  # whether those may be kept that can be left out
         self.backend, self.setup, self.model, self.search = backend, setup, model, search
         self.cupy, self.kernels = backend.cupy, backend.kernels
         self.stopped = False
@@ -130,7 +132,7 @@ class Task:
 
     def _pays(self, rows: int, p: Pass) -> bool:
         small = 2 * rows * p.pitch * p.precision.bytes <= TABLE_SHARE * self.backend.memory
-        return small and rows <= TABLE_DIRECTIONS_PER_PARTICLE * max(self.n_particles, 64)
+        return self.tables and small and rows <= TABLE_DIRECTIONS_PER_PARTICLE * max(self.n_particles, 64)
 
     def _slice(self, p: Pass, framed: Any) -> Any:
         return p.slices(self.volume, float(self.setup.padding), framed, len(framed))

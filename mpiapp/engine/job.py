@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from mpiapp.engine.startup import Start
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.stopping import Stopping
 from mpiapp.engine.writer import Writer
+from mpiapp.errors import DeviceError, MpiappError
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.search import Search
@@ -241,6 +243,20 @@ class Job(ABC):
         return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
 
 
+@contextmanager
+def named_memory_errors() -> Iterator[None]:
+    """Memory that runs out where nothing can be given up for it ends the run with a message, not with a traceback."""
+    try:
+        yield
+    except MemoryError as fault:
+        device = type(fault).__module__.partition(".")[0] == "cupy"
+        kind, of = (DeviceError, "GPU ") if device else (MpiappError, "")
+        raise kind(
+            f"{of}memory does not suffice ({fault}): run fewer ranks on a machine, or bin the images to a smaller box; "
+            "the run goes on from its last checkpoint with --continue"
+        ) from fault
+
+
 def launch(
     config: CommonConfig,
     n_sets: int,
@@ -259,7 +275,8 @@ def launch(
         with session(n_sets=n_sets) as team, StopFlag(hours) as stop, failure_marker(folder):
             with watch(team, stop, abort_file(folder)):
                 try:
-                    result = run(team, stop)
+                    with named_memory_errors():
+                        result = run(team, stop)
                 except Exception as fault:
                     log.to_file(f" {type(fault).__name__}: {fault}")
                     raise

@@ -44,13 +44,28 @@ class Nothing:
     def wait_event(self, event: Any) -> None: ...
 
 
+class FakePool:
+    """Memory that is kept for later use, until the pool is emptied."""
+
+    unused = used = emptied = 0
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def free_all_blocks(self) -> None:
+        self.unused = 0
+        self.emptied += 1
+
+
 class FakeCupy:
     """The few functions that the tested code uses; an allocation above ``largest`` bytes fails."""
 
     def __init__(self) -> None:
         self.largest = 1 << 40
         self.pinned: list[int] = []  # bytes of each buffer
-        self.freed = 0  # times the pool was emptied
+        self.pool = FakePool()
+        plans = SimpleNamespace(clear=lambda: None)
+        self.fft = SimpleNamespace(config=SimpleNamespace(get_plan_cache=lambda: plans))
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.cuda = SimpleNamespace(Device=Nothing, Stream=Nothing, Event=Nothing, memory=memory)
 
@@ -66,11 +81,8 @@ class FakeCupy:
     def arange(self, n: int) -> FakeArray:
         return np.arange(n).view(FakeArray)
 
-    def get_default_memory_pool(self) -> Any:
-        def free_all_blocks() -> None:
-            self.freed += 1
-
-        return SimpleNamespace(free_all_blocks=free_all_blocks)
+    def get_default_memory_pool(self) -> FakePool:
+        return self.pool
 
     def empty_pinned(self, shape: tuple[int, ...], kind: Any) -> np.ndarray:
         self.pinned.append(int(np.prod(shape)) * np.dtype(kind).itemsize)
