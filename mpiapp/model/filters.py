@@ -113,7 +113,7 @@ def gridding_correction(box: int, padded_box: int, ndim: int = 3, xp: Any = np) 
     -------
     (box,) * ndim float32, 1 at the centre.
     """
-    return radial_map(box, ndim, lambda r: np.sinc(r / padded_box) ** 2, xp)
+    return radial_map(box, ndim, lambda r: xp.sinc(r / padded_box) ** 2, xp)
 
 
 def shell_weights(radius: FloatArray, weights: FloatArray) -> FloatArray:
