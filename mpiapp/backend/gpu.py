@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
-from mpiapp.backend.gpu_arrays import device_module
+from mpiapp.backend.gpu_arrays import device_module, to_device
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_images import ImageCache
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
@@ -31,6 +31,12 @@ from mpiapp.parallel.base import Team
 # batches in work at the same time: one computes while another waits for its numbers or images
 LANES = 2
 CACHE_SHARE = 0.4
+
+
+def even_batch(n: int, largest: int) -> int:
+    """Size of batches of n images that keep all lanes busy to the end."""
+    rounds = -(-n // (LANES * largest))
+    return max(1, -(-n // (LANES * rounds))) if n else 1
 
 
 class GpuBackend:
@@ -103,7 +109,7 @@ class GpuBackend:
                 task.stopped = step(rows.size) or task.stopped
                 return rows[:0]
 
-            size = self.batch or self._planned_batch(setup, search)
+            size = self.batch or even_batch(len(data), self._planned_batch(setup, search))
             jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), size)]
             for left in [job.result() for job in jobs]:
                 self._in_halves(run, left)
@@ -189,7 +195,7 @@ class GpuBackend:
     def to_device(self, array: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""
         with self.device:
-            return self.cupy.asarray(array)
+            return to_device(self.cupy, array)
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""

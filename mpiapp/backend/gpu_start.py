@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from mpiapp.backend.base import Backend
@@ -13,6 +14,9 @@ from mpiapp.parallel.base import Team
 from mpiapp.parallel.devices import Device, bind_team, table
 from mpiapp.parallel.errors import raise_together
 from mpiapp.parallel.nccl import make_device_sums
+
+# Threads that feed the device wait for one another at every launch, by default up to 5 ms.
+SWITCH_S = 2e-4
 
 
 def find_devices(team: Team) -> tuple[Any, tuple[Device, ...]]:
@@ -68,6 +72,7 @@ def start_gpu(
         from mpiapp.backend.cpu import CpuBackend
 
         return CpuBackend(threads)
+    sys.setswitchinterval(SWITCH_S)
     backend = GpuBackend(own.device.index, precision, own.share, clock=clock)
     if team.size > 1:
         with backend.device:

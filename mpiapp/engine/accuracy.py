@@ -81,7 +81,7 @@ def accuracies_of_sample(
         slicer,
         pixels,
         (poses.rot_deg, poses.tilt_deg, poses.psi_deg),
-        backend.to_device(sample_weights(setup, pixels, sigma2, data)),
+        sample_weights(setup, pixels, sigma2, data, backend.to_device),
         np.full(len(data), setup.pixel_size_A),
         setup.box,
         setup.seed,
@@ -89,19 +89,30 @@ def accuracies_of_sample(
     )
 
 
-def sample_weights(setup: ImagingSetup, pixels: PixelList, sigma2: F64, data: ParticleData) -> F64:
-    """CTF^2 / (2 sigma2) of some particles at the pixels of the model plane, 0 at the origin: (n, n_pix)."""
+def sample_weights(
+    setup: ImagingSetup,
+    pixels: PixelList,
+    sigma2: F64,
+    data: ParticleData,
+    put: Callable[[Any], Any] = np.asarray,
+) -> Any:
+    """CTF^2 / (2 sigma2) of some particles at the pixels of the model plane, 0 at the origin: (n, n_pix).
+
+    Parameters
+    ----------
+    put : takes arrays to where the weights are made.
+    """
     unit = 1 / (setup.box * setup.pixel_size_A)
-    contrast = np.ones((len(data), len(pixels)))
+    noise = put(sigma2[data.optics])[:, put(np.minimum(pixels.shell, setup.n_shells - 1))]
+    xp = module_of(noise).xp
+    weight = xp.where(noise > 0, 1 / xp.where(noise > 0, 2 * noise, 1), 0)
     if data.ctf[:, 6].any():
         # angles enter through an in-plane turn, which the sample's CTFs do not need to follow exactly
-        contrast = ctf(pixels.kx * unit, pixels.ky * unit, data.ctf)
-    noise = sigma2[data.optics][:, np.minimum(pixels.shell, setup.n_shells - 1)]
-    weight = np.where(noise > 0, contrast**2 / np.where(noise > 0, 2 * noise, 1), 0)
+        weight *= ctf(put(pixels.kx * unit), put(pixels.ky * unit), put(data.ctf)) ** 2
     weight[:, 0] = 0
     # pixels of the model plane: its pixel size for shifts, and how many image pixels each of them stands for
-    weight *= np.array([o.density for o in setup.optics])[data.optics][:, None]
-    return np.asarray(weight)
+    weight *= put(np.array([o.density for o in setup.optics])[data.optics][:, None])
+    return weight
 
 
 def expected_accuracies(

@@ -56,8 +56,7 @@ class ClassWriter(Writer):
         shares = half.class_prior
         plot_classes(self.names.classes_plot(number), images, shares, resolution, title)
         plot_class_sizes(self.names.class_sizes_plot, state.history)
-        table = self.page.table(state.history)
-        plot_progress(self.names.progress_plot, table, "Progress of the classification")
+        plot_progress(self.names.progress_plot, state.history, "Progress of the classification")
         for k, volume in enumerate([] if self._planar else references, 1):
             if shares[k - 1] > 0:
                 text = f"Class {k}: {shares[k - 1]:.1%} of the particles"

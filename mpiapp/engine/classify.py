@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -56,8 +56,8 @@ class Classification(Job):
             return False
         self.stopping.complete(s.iteration)
         if self.team.is_leader:
-            assert isinstance(self.writer, ClassWriter)
-            self.writer.pictures(self._state())
+            # or one in the background that passes calls on
+            cast(ClassWriter, self.writer).pictures(self._state())
             log.emit(messages.classes_ending(self.names, self._state(), s.psi_step_deg is not None))
         return True
 

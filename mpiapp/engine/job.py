@@ -119,8 +119,12 @@ class Job(ABC):
         """Iterate until the job is done."""
         if self.team.is_leader and self.schedule.iteration == 0:
             self._write()
-        while not self._next():
-            pass
+        try:
+            while not self._next():
+                pass
+        finally:
+            if isinstance(self.writer, BackgroundWriter):
+                self.writer.close()
         s = self.schedule
         return Result(self.names, s.converged, s.iteration, 1 / max(s.frequency, 1e-6))
 

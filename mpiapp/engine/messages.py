@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +18,7 @@ from mpiapp.model.search import Free, Search
 from mpiapp.report import lines
 
 NAMED = 5
+MAXRSS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
 SHOWN = 12  # classes in a line of the log
 
 
@@ -123,5 +126,7 @@ def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximizat
     else:
         row["change_class"] = s.change_class
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
+    row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
+    before = len(state.history.get("iteration", []))
     for key, value in row.items():
-        state.history.setdefault(key, []).append(float(value))
+        state.history.setdefault(key, [float("nan")] * before).append(float(value))

@@ -101,12 +101,13 @@ class Refinement(Job):
         if not self.team.is_leader or self.schedule.iteration < 3:
             return [Drift.none() for _ in HALVES]
         state = self._state()
+        anchor = self.backend.to_device(state.anchor)
         drifts = []
         for h in HALVES:
             rows = np.flatnonzero(state.half == h + 1)
             drift = estimate_drift(
                 self.backend.to_device(self._leader_map(h)),
-                self.backend.to_device(state.anchor),
+                anchor,
                 self.setup.pixel_size_A,
                 1 / state.anchor_frequency,
                 self.setup.group,

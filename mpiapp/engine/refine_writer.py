@@ -68,7 +68,7 @@ class RefinementWriter(Writer):
         views = coverage(state.poses.rot_deg, state.poses.tilt_deg, self.setup.group)
         for line in orientation_warnings(views):
             log.warn(line)
-        plot_progress(self.names.progress_plot, self.page.table(state.history))
+        plot_progress(self.names.progress_plot, state.history)
         self.page.write()
 
     def _files(self, state: RunState) -> None:

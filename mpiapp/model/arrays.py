@@ -17,6 +17,10 @@ def _bincount(index: Any, weights: Any, n: int) -> Any:
     return np.bincount(index, weights, n)[:n]
 
 
+def _itself(array: Any) -> Any:
+    return array
+
+
 @dataclass(frozen=True)
 class ArrayModule:
     """Array functions, one-dimensional transforms, and sums by bin of one kind of array.
@@ -26,11 +30,13 @@ class ArrayModule:
     xp : module with NumPy's functions.
     fft : object with rfft, irfft, fft, ifft and rfftn, irfftn, as scipy.fft has them.
     bincount : (index, weights or None, n) to (n,) sums; indices of n and more are left out.
+    to_host : the array in host memory.
     """
 
     xp: Any
     fft: Any
     bincount: Callable[[Any, Any, int], Any]
+    to_host: Callable[[Any], Any] = _itself
 
 
 _known = {"numpy": ArrayModule(np, fft, _bincount)}
@@ -48,4 +54,4 @@ def module_of(array: Any) -> ArrayModule:
 
 def to_host(array: Any) -> Any:
     """The array in host memory."""
-    return array.get() if hasattr(array, "get") else array
+    return module_of(array).to_host(array)
