@@ -1,4 +1,4 @@
-"""Writing the files of an iteration while the next one computes, in a process of its own.
+"""Writing the files of an iteration while the next one computes, and drawing, in a process of its own.
 
 On a device an iteration takes about as long as writing its maps and tables, and a thread that formats tables would
 hold up those that feed the device. The optimiser file still comes last, so what can be continued is complete; a run that
@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpiapp.errors import MpiappError
 from mpiapp.report import log
@@ -30,7 +31,8 @@ PIPE_BYTES = 1 << 20
 
 
 class BackgroundWriter:
-    """A writer whose ``iteration`` returns at once; everything else waits for it first.
+    """A writer whose ``iteration`` returns at once; everything else waits for it first. ``plots`` are drawn there too,
+    where what draws is loaded and the files of earlier iterations are known.
 
     A fault in the background is raised by the next call.
     """
@@ -44,7 +46,12 @@ class BackgroundWriter:
     def iteration(self, state: RunState) -> None:
         """As `Writer.iteration`, on a copy of what the next iteration changes in place."""
         self.wait()
-        self._pending = self._thread.submit(self._ask, snapshot(state))
+        self._pending = self._thread.submit(self._ask, ("iteration", snapshot(state)))
+
+    def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
+        """As the writer's method of this name."""
+        self.wait()
+        self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
 
     def wait(self) -> None:
         """Until the files of the last iteration are there."""
@@ -52,7 +59,7 @@ class BackgroundWriter:
         if pending is not None:
             self._writer.last_files = pending.result()
 
-    def _ask(self, task: Writer | RunState) -> int:
+    def _ask(self, task: Writer | tuple[Any, ...]) -> int:
         """Hand a task over; number of the iteration whose files were written last."""
         assert self._helper.stdin is not None
         assert self._helper.stdout is not None
@@ -143,7 +150,7 @@ class _Collected(logging.Handler):
 
 
 def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
-    """Write the files of one state after the other until the tasks end; the first task is the writer."""
+    """Do one task after the other until they end: the first is the writer, the others its methods with arguments."""
     collected = _Collected()
     logger = logging.getLogger(log.NAME)
     logger.addHandler(collected)
@@ -159,7 +166,7 @@ def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
             if writer is None:
                 writer = task
             else:
-                writer.iteration(task)
+                getattr(writer, task[0])(*task[1:])
         except Exception as raised:
             fault = raised
         last = -1 if writer is None else writer.last_files

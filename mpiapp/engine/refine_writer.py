@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,16 @@ class RefinementWriter(Writer):
         """Files of the converged run."""
         from mpiapp.io.mrc import write_map
 
-        for h, half_map in enumerate(unfiltered, 1):
-            write_map(self.names.unfil(h), half_map, self.setup.pixel_size_A)
-        write_map(self.names.final_map(), volume, self.setup.pixel_size_A)
-        self._tables(state, None)
-        self._distributions(state, state.halves[0], None, None)
+        maps = {self.names.unfil(h): half_map for h, half_map in enumerate(unfiltered, 1)}
+        maps[self.names.final_map()] = volume
+        with ThreadPoolExecutor(len(maps)) as pool:
+            written = [
+                pool.submit(write_map, path, map_, self.setup.pixel_size_A) for path, map_ in maps.items()
+            ]
+            self._tables(state, None)
+            self._distributions(state, state.halves[0], None, None)
+            for file in written:
+                file.result()
         self._optimiser_file(state, None)
         self.names.partial_checkpoint(state.schedule.iteration).unlink(missing_ok=True)
 

@@ -35,6 +35,9 @@ class Recorder:
         )
         self.last_files = number
 
+    def plots(self, state: RunState, volume: np.ndarray) -> None:
+        np.savez(self.folder / "plots.npz", map=volume, process=os.getpid(), fsc=state.fsc)
+
     def final(self) -> int:
         return os.getpid()
 
@@ -78,6 +81,10 @@ def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.
     assert (first["rot"] == 0).all()
     assert (second["rot"] == 7).all()
     assert first["process"] == second["process"] != os.getpid()
+    writer.plots(state, state.maps[0][0])
+    drawn = np.load(tmp_path / "plots.npz")  # there when the call is back
+    assert drawn["process"] == first["process"]
+    np.testing.assert_array_equal(drawn["map"], state.maps[0][0])
     assert "iteration 2" in caplog.text
     writer.close()
     assert writer._helper.returncode == 0
