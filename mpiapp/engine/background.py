@@ -41,7 +41,7 @@ class BackgroundWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._memory = os.memfd_create("states")
         self._helper = _start_helper(self._memory)
-        self._pending: Future[int] | None = self._thread.submit(self._ask, writer)
+        self._pending: Future[int] | None = self._thread.submit(self._ask, pickle.dumps(writer))
 
     def iteration(self, state: RunState) -> None:
         """As `Writer.iteration`, on a copy of what the next iteration changes in place."""
@@ -59,7 +59,7 @@ class BackgroundWriter:
         if pending is not None:
             self._writer.last_files = pending.result()
 
-    def _ask(self, task: Writer | tuple[Any, ...]) -> int:
+    def _ask(self, task: bytes | tuple[Any, ...]) -> int:
         """Hand a task over; number of the iteration whose files were written last."""
         assert self._helper.stdin is not None
         assert self._helper.stdout is not None
@@ -139,7 +139,7 @@ def serve(tasks: IO[bytes], answers: IO[bytes], memory: int) -> None:
         fault: Exception | None = None
         try:
             if writer is None:
-                writer = task
+                writer = pickle.loads(task)  # it stays, while the arrays of other tasks are overwritten
             else:
                 getattr(writer, task[0])(*task[1:])
         except Exception as raised:

@@ -7,6 +7,8 @@ import os
 import pickle
 from typing import IO, Any
 
+ALIGNMENT = 64  # bytes
+
 
 def send(pipe: IO[bytes], value: Any, memory: int) -> None:
     """Hand a value over; what was handed over before is overwritten.
@@ -17,13 +19,14 @@ def send(pipe: IO[bytes], value: Any, memory: int) -> None:
     """
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    sizes, end = [], 0
+    places, end = [], 0
     for part in (buffer.raw() for buffer in buffers):
-        sizes.append(part.nbytes)
+        start = -(-end // ALIGNMENT) * ALIGNMENT
+        end = start + part.nbytes
+        places.append((start, end))
         while part.nbytes:  # writing leaves other threads free to run, which a copy would not
-            done = os.pwrite(memory, part, end)
-            part, end = part[done:], end + done
-    pickle.dump((head, sizes), pipe)
+            part = part[os.pwrite(memory, part, end - part.nbytes) :]
+    pickle.dump((head, places), pipe)
     pipe.flush()
 
 
@@ -35,11 +38,7 @@ def receive(pipe: IO[bytes], memory: int) -> Any:
     EOFError
         The other process is gone.
     """
-    head, sizes = pickle.load(pipe)
-    total = sum(sizes)
-    shared = memoryview(mmap.mmap(memory, total)) if total else memoryview(b"")
-    buffers, start = [], 0
-    for size in sizes:
-        buffers.append(shared[start : start + size])
-        start += size
-    return pickle.loads(head, buffers=buffers)
+    head, places = pickle.load(pipe)
+    end = places[-1][1] if places else 0
+    shared = memoryview(mmap.mmap(memory, end)) if end else memoryview(b"")
+    return pickle.loads(head, buffers=[shared[a:b] for a, b in places])

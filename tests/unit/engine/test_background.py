@@ -27,11 +27,13 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.last_files = folder, -1
+        self.kept = np.arange(1000.0)
 
     def iteration(self, state: RunState) -> None:
         number = state.schedule.iteration
         if number == 3:
             raise InputError("the disk is full")
+        assert (self.kept == np.arange(1000)).all()
         log.warn(f"iteration {number}")
         print("what a library says")
         np.savez(
