@@ -26,6 +26,8 @@ def send(pipe: IO[bytes], value: Any, memory: int) -> None:
         places.append((start, end))
         while part.nbytes:  # writing leaves other threads free to run, which a copy would not
             part = part[os.pwrite(memory, part, end - part.nbytes) :]
+    if os.fstat(memory).st_size < end:  # an empty array at the end
+        os.ftruncate(memory, end)
     pickle.dump((head, places), pipe)
     pipe.flush()
 
