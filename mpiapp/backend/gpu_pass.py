@@ -131,7 +131,7 @@ def make_pass(
     typical = np.maximum(typical, max(WEAKEST_SHELL * float(typical[1:].max(initial=0)), 1e-30))
     balance = typical[np.minimum(pixels.shell, typical.size - 1)].astype(np.float32)
     n_pix = pixels.qx.size
-    n_score = n_pix if score_radius is None else pixel_list(radius).prefix(score_radius)
+    n_score = n_pix if score_radius is None else int(pixel_list(radius).prefix(score_radius))
     pitch = -(-n_pix // ALIGNMENT) * ALIGNMENT
     table = np.zeros(len(setup.optics), OPTICS)
     table["turn"] = optics.turn.reshape(-1, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,9 @@ from mpiapp.model.sampling import plane_grid
 
 if TYPE_CHECKING:
     from mpiapp.io.relion_files import ModelRecord, OptimiserRecord, SamplingRecord
+
+# maps that are written at the same time
+WRITERS = 4
 
 
 class ClassWriter(Writer):
@@ -36,8 +41,9 @@ class ClassWriter(Writer):
         if self._planar:
             write_stack(self.names.classes_stack(number), references, pixel)
         else:
-            for k, volume in enumerate(references, 1):
-                write_map(self.names.class_map(number, k), volume, pixel)
+            paths = [self.names.class_map(number, k + 1) for k in range(len(references))]
+            with ThreadPoolExecutor(WRITERS) as pool:
+                list(pool.map(partial(write_map, pixel_size_A=pixel), paths, references))
             if not (self.config.skip_align or self.config.skip_rotate):
                 self._distributions(state, state.halves[0], number, None)
         write_particles(self.names.data(number), self.table, self._columns(state))
