@@ -48,6 +48,7 @@ def radial_map(
     Parameters
     ----------
     profile : function of distances in pixels, float64; computed in one corner of the box, which the others mirror.
+    xp : array module of the distances and of the result
     """
     axis = xp.arange(box // 2 + 1, dtype=np.float64) ** 2
     r2 = axis
@@ -60,9 +61,12 @@ def radial_map(
     return values
 
 
-def centre_distance(box: int, ndim: int, xp: Any = np) -> NDArray[np.float32]:
-    """Distance in pixels of every element of a box from its centre, element box//2: (box,) * ndim float32."""
-    axis = (xp.arange(box, dtype=np.float32) - box // 2) ** 2
+def centre_distance(box: int, ndim: int, xp: Any = np, stride: int = 1) -> NDArray[np.float32]:
+    """Distance in pixels of every element of a box from its centre, element box//2: (box,) * ndim float32.
+
+    With a stride, of every few elements along each axis, the centre among them.
+    """
+    axis = (xp.arange(box // 2 % stride, box, stride, dtype=np.float32) - box // 2) ** 2
     r2 = axis
     for _ in range(ndim - 1):
         r2 = r2[..., None] + axis

@@ -67,13 +67,17 @@ def coverage(rot_deg: F64, tilt_deg: F64, group: PointGroup) -> Coverage:
     mates = np.einsum("ni,gij->gnj", seen, group.operators).reshape(-1, 3)
     pixel = healpix.vec2pix(2**VIEW_ORDER, *mates.T, nest=True)
     counts = np.bincount(pixel, minlength=12 * 4**VIEW_ORDER)
-    views, weight = _grid(VIEW_ORDER)[counts > 0], counts[counts > 0].astype(np.float64)
+    views = _grid(VIEW_ORDER)[counts > 0].astype(np.float32)
+    weight = counts[counts > 0].astype(
+        np.float32
+    )  # whole numbers, exact up to 16 million views of a direction
     grid = _grid(CELL_ORDER + 1)
     half = grid[(grid[:, 2] > 0) | ((grid[:, 2] == 0) & (grid[:, 1] >= 0))]
     # a slice is as thick as the grid of views is coarse
     width = 1.5 * np.sqrt(4 * np.pi / (12 * 4**VIEW_ORDER))
-    density = np.concatenate([(np.abs(part @ views.T) < width) @ weight for part in np.array_split(half, 8)])
-    density = density / max(density.mean(), 1e-300)
+    parts = np.array_split(half.astype(np.float32), 16)
+    density = np.concatenate([(np.abs(part @ views.T) < width).astype(np.float32) @ weight for part in parts])
+    density = density.astype(np.float64) / max(density.mean(), 1e-300)
     touched = density > 0
     share = float(touched.mean())
     factor = share / float(np.mean(1 / density[touched])) if share > 0 else 0.0
