@@ -74,14 +74,14 @@ def centre_distance(box: int, ndim: int, xp: Any = np, stride: int = 1) -> NDArr
     return distance
 
 
-def soft_circle(box: int, radius: float, edge: float) -> NDArray[np.float32]:
+def soft_circle(box: int, radius: float, edge: float, xp: Any = np) -> NDArray[np.float32]:
     """Mask of a particle image: 1 inside `radius`, a raised cosine over `edge` pixels, 0 beyond.
 
     Returns
     -------
     (box, box) float32
     """
-    return radial_map(box, 2, lambda r: 1 - background_weight(r, radius, edge))
+    return radial_map(box, 2, lambda r: 1 - background_weight(r, radius, edge), xp)
 
 
 def soft_sphere(box: int, radius: float, edge: float, xp: Any = np) -> NDArray[np.float32]:
