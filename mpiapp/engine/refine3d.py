@@ -231,7 +231,7 @@ def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
 
     if config.gpu is not None:
-        from mpiapp.backend.gpu_start import find_devices
+        from mpiapp.backend.gpu_device import find_devices
 
         find_devices(team)  # a missing device is told before anything is read
     start = begin(team, config, RefinementStart())
