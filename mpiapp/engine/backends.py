@@ -16,7 +16,7 @@ def check_devices(team: Team, config: CommonConfig) -> None:
         A rank that works has no CuPy or no device.
     """
     if config.gpu is not None:
-        from mpiapp.backend.gpu_start import find_devices
+        from mpiapp.backend.gpu_device import find_devices
 
         find_devices(team)
 
