@@ -24,7 +24,7 @@ from mpiapp.backend.memory import RESERVED, Load, plan_step, required
 from mpiapp.errors import DeviceError
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.search import Search
+from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
@@ -116,7 +116,8 @@ class GpuBackend:
                 task.stopped = step(rows.size) or task.stopped
                 return rows[:0]
 
-            size = self.batch or even_batch(len(data), self._planned_batch(setup, search))
+            n_class = len(model.transforms)
+            size = self.batch or even_batch(len(data), self._planned_batch(setup, search, n_class))
             batches = list(batches_of(setup, data, task.order(near), size))
             try:
                 for rows in batches:
@@ -159,7 +160,8 @@ class GpuBackend:
 
         what = f"tables and sums of an expectation step at {2 * search.r_max} of {setup.box} px"
         ways = [lambda: task(True), lambda: task(True), lambda: task(False), lambda: alone(False)]
-        return first_that_fits(self.cupy, what, required(self._load(setup, search)), self.memory, ways)
+        needs = required(self._load(setup, search, len(model.transforms)))
+        return first_that_fits(self.cupy, what, needs, self.memory, ways)
 
     def _give_up_images(self) -> None:
         """Keep no more images on the device; they are read anew for each batch."""
@@ -189,22 +191,23 @@ class GpuBackend:
                 self.cupy, what, needs, self.memory, [work, work, with_idle_threads_ended, alone]
             )
 
-    def _load(self, setup: ImagingSetup, search: Search) -> Load:
+    def _load(self, setup: ImagingSetup, search: Search, n_class: int) -> Load:
         """What the memory of a step depends on."""
-        n_dir, n_psi = search.n_directions, search.grid.n_psi
+        n_dir, n_psi = search.n_directions, search.grid.n_psi if search.free is Free.ALL else 1
         if search.sigma_deg is not None:
             reach = min(3 * search.sigma_deg, 180.0)
             n_dir = int(n_dir * setup.group.order * (1 - np.cos(np.deg2rad(reach))) / 2) + 1
             n_psi = min(n_psi, int(2 * reach / search.grid.psi_step_deg) + 1)
         return Load(
             setup.box, setup.padding, search.r_max, search.r_coarse, n_dir, n_psi, len(search.coarse_shifts_A),
-            search.children, local=search.sigma_deg is not None, number_bytes=self.precision.bytes,
+            search.children, n_class, search.sigma_deg is not None or search.free is not Free.ALL,
+            number_bytes=self.precision.bytes, planar=search.planar,
         )  # fmt: skip
 
-    def _planned_batch(self, setup: ImagingSetup, search: Search) -> int:
+    def _planned_batch(self, setup: ImagingSetup, search: Search, n_class: int) -> int:
         """Images of a batch, from the memory of the device."""
         free = self.memory - self.cache.used - RESERVED
-        return max(1, plan_step(self._load(setup, search), free // LANES).batch)
+        return max(1, plan_step(self._load(setup, search, n_class), free // LANES).batch)
 
     def _report(self, errors: NDArray[np.float64] | None, seconds: float) -> None:
         """Log the error of the scores, choose the precision of the next step, and log device time by kernel."""
@@ -238,6 +241,7 @@ class GpuBackend:
             flat = put(np.ascontiguousarray(matrices, np.float32).reshape(n, 9))
             arguments = (
                 cube,
+                None,
                 radius,
                 float(padding),
                 flat,
@@ -264,6 +268,13 @@ class GpuBackend:
         if self.sums is None:
             return grid
         reduced = self.sums[s].reduce([] if grid is None else [grid])
+        return reduced[0] if reduced else None
+
+    def allreduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        if self.sums is None:
+            return grid
+        reduced = self.sums[s].allreduce([] if grid is None else [grid])
         return reduced[0] if reduced else None
 
     def symmetrise(self, sums: Any, group: PointGroup, padding: float) -> Any:

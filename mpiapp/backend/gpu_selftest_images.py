@@ -202,21 +202,24 @@ def slicing(kernels: Kernels) -> Iterator[Outcome]:
     """Central slices of a random transform, and their power, in all number types."""
     cupy, rng, radius, padding = kernels.cupy, np.random.default_rng(5), 17, 2.0
     put, pixels, pitch, n = cupy.asarray, pixel_list(8), 192, 7
-    volume, matrices = random_complex(rng, 35, 35, 18), Rotation.random(n, random_state=6).as_matrix()
+    volumes, of_class = random_complex(rng, 2, 35, 35, 18), np.array([0, 1, 1, 0, 1, 0, 0], np.int32)
+    matrices = Rotation.random(n, random_state=6).as_matrix()
     n_pix, inverse = len(pixels), rng.uniform(0.5, 1, len(pixels)).astype(np.float32)
     flat = matrices.reshape(n, 9).astype(np.float32)
-    expected = np.zeros((2, n, pitch))
     k = np.stack([pixels.kx, pixels.ky]).astype(float)
-    section = slice_volume(volume, padding, flat.reshape(n, 3, 3), k[0], k[1]) * inverse
-    expected[:, :, :n_pix] = section.real, section.imag
+    both = [slice_volume(volume, padding, flat.reshape(n, 3, 3), k[0], k[1]) * inverse for volume in volumes]
+    arrays = (put(flat), put(k[0].astype(np.float32)), put(k[1].astype(np.float32)), put(inverse))
     for name, kind in KINDS.items():
-        table = cupy.empty((2, n, pitch), kind)
-        arguments: tuple[Any, ...] = (
-            put(volume), radius, padding, put(flat), put(k[0].astype(np.float32)), put(k[1].astype(np.float32)),
-            put(inverse), n_pix, pitch, np.int64(n), table,
-        )  # fmt: skip
-        kernels.launch("slicing.cu", f"slice_directions<{name}>", (1, n), arguments)
-        yield compare(f"slice_directions<{name}>", table, expected, ROUNDING[name])
+        table, results = cupy.empty((2, n, pitch), kind), []
+        for classes in (None, of_class):
+            section = both[0] if classes is None else np.where(classes[:, None], both[1], both[0])
+            expected = np.zeros((2, n, pitch))
+            expected[:, :, :n_pix] = section.real, section.imag
+            arguments = (put(volumes), None if classes is None else put(classes), radius, padding, *arrays, n_pix, pitch,
+                         np.int64(n), table)  # fmt: skip
+            kernels.launch("slicing.cu", f"slice_directions<{name}>", (1, n), arguments)
+            results.append(compare(f"slice_directions<{name}>", table, expected, ROUNDING[name]))
+        yield worst(results)
         power = cupy.empty((n, pitch), np.float32)
         kernels.launch(
             "slicing.cu", f"slice_power<{name}>", (blocks(n * pitch),), (table, np.int64(n * pitch), power)

@@ -103,31 +103,32 @@ def scoring(kernels: Kernels) -> Iterator[Outcome]:
     for kind, product, limit in PRODUCTS:
         table, name = scene.reference_as(KINDS[kind]), f"grouped_scores<{kind}, {product}>"
         results = []
-        for correlate in (False, True):
+        for correlate, n_score in ((False, scene.n_pix), (True, 77)):
             scores = cupy.empty(int(scene.out_start[-1]), np.float32)
             arguments = (
                 put(tile_start), 4, *scene.family, put(scene.image_of), put(scene.psi_of), put(scene.out_start), *lists,
-                put(table), np.int64(48), scene.pitch, put(scene.base), put(scene.power), put(scene.group),
+                put(table), np.int64(48), scene.pitch, n_score, put(scene.base), put(scene.power), put(scene.group),
                 put(scene.optics), *scene.small(np.cos(scene.psi), np.sin(scene.psi), scene.shift_A), scene.n_trans,
                 *scene.small(*scene.q), *((None, None) if correlate else (put(prior), put(prior_start))),
                 *scene.small(row_prior, log_shift), correlate, scores,
             )  # fmt: skip
             kernels.launch("fine.cu", name, (int(tile_start[-1]),), arguments, block=128)
-            expected = _scores(scene, table.astype(float), None if correlate else prior, prior_start)
+            expected = _scores(scene, table.astype(float), n_score, None if correlate else prior, prior_start)
             found, possible = scores.get(), np.isfinite(expected)
             results.append(compare(name, found[possible], expected[possible], limit))
             results.append(compare(name, found < -1e38, ~possible, 0.0))
         yield worst(results)
 
 
-def _scores(scene: Scene, table: F64, prior: Any, prior_start: NDArray[np.int64]) -> F64:
-    """Log weights of all states, or correlations where there is no prior."""
+def _scores(scene: Scene, table: F64, n_score: int, prior: Any, prior_start: NDArray[np.int64]) -> F64:
+    """Log weights of all states by the first pixels, or correlations where there is no prior."""
     out = []
     for g in range(4):
         row, number = scene.states(g)
-        p = table[0, row] + 1j * table[1, row]
-        product = (p.conj() @ (scene.base[g] * scene.phases(g, number)).T).real
-        h = (np.abs(p) ** 2 @ scene.power[g])[:, None]
+        p = (table[0, row] + 1j * table[1, row])[:, :n_score]
+        moved = (scene.base[g] * scene.phases(g, number))[:, :n_score]
+        product = (p.conj() @ moved.T).real
+        h = (np.abs(p) ** 2 @ scene.power[g, :n_score])[:, None]
         if prior is None:
             out.append(product / np.sqrt(h))
             continue
@@ -191,54 +192,72 @@ def _filled(found: NDArray[np.int64], parts: list[NDArray[np.float32]], start: N
 
 
 def _halves(kernels: Kernels, rng: np.random.Generator) -> Outcome:
-    """Scores at an angle and half a turn on, from products of real and imaginary parts."""
-    n, n_psi, n_trans, n_dir = 2, 3, 4, 70
+    """Scores at an angle and half a turn on, from products of real and imaginary parts; two classes of 35 directions."""
+    n, n_psi, n_trans, per_class = 2, 3, 4, 35
+    n_dir, own = 2 * per_class, np.array([1, 0], np.int32)
     products = rng.normal(size=(n, 2, n_psi, n_trans, n_dir)).astype(np.float32)
     power = rng.uniform(1, 2, (n, n_psi, n_dir)).astype(np.float32)
-    priors = [rng.normal(size=shape).astype(np.float32) for shape in ((n_dir,), (n, n_trans))]
+    log_direction = rng.normal(size=n_dir).astype(np.float32)
     results, put = [], kernels.cupy.asarray
-    for correlate in (False, True):
+    even, odd = products[:, 0].astype(float), products[:, 1].astype(float)
+    both, h = np.stack([even + odd, even - odd], 1), power[:, None, :, None, :].astype(float)
+    for correlate, n_centre, only in ((False, 1, None), (True, 1, None), (False, 2, own)):
+        log_shift = rng.normal(size=(n, n_centre, n_trans)).astype(np.float32)
         scores = put(products)
-        arguments = (scores, put(power), *map(put, priors), n_dir, n_psi, n_trans, correlate)
+        arguments = (scores, put(power), put(log_direction), put(log_shift), n_dir, per_class, n_centre, n_psi, n_trans,
+                     None if only is None else put(only), correlate)  # fmt: skip
         kernels.launch("select.cu", "combine_halves", (1, n_psi * n_trans, n), arguments)
-        even, odd = products[:, 0].astype(float), products[:, 1].astype(float)
-        both, h = np.stack([even + odd, even - odd], 1), power[:, None, :, None, :].astype(float)
-        prior = priors[0] + priors[1][:, None, None, :, None] - h / 2
-        results.append(
-            compare("combine_halves", scores, both / np.sqrt(h) if correlate else both + prior, 1e-5)
-        )
+        of_row = np.repeat(log_shift[:, [0, n_centre - 1]], per_class, axis=1).swapaxes(1, 2)[:, None, None]
+        expected = both / np.sqrt(h) if correlate else both + log_direction + of_row - h / 2
+        found = scores.get()
+        allowed = np.ones(found.shape, bool)
+        if only is not None:
+            allowed[:] = (np.arange(n_dir) // per_class == only[:, None])[:, None, None, None]
+        results.append(compare("combine_halves", found[allowed], expected[allowed], 1e-5))
+        results.append(compare("combine_halves", found < -1e38, ~allowed, 0.0))
     return worst(results)
 
 
 def checking(kernels: Kernels) -> Iterator[Outcome]:
-    """The scores that the check of precision takes for the truth."""
+    """The scores that the check of precision takes for the truth, of maps and of class averages."""
     scene, cupy, n = Scene(kernels), kernels.cupy, 6
     put, rng, plane_radius, radius, padding = scene.put, scene.rng, 21, 17, 2.0
     image, psi = np.array([0, 1, 1, 0, 1, 0], np.int32), np.array([0, 1, 2, 3, 3, 2], np.int32)
-    shift = scene.shift_A[:n]
-    matrices, volume = scene.matrices[:n], random_complex(rng, 35, 35, 18)
+    of_class = np.array([0, 1, 0, 1, 1, 0], np.int32)
+    shift, matrices = scene.shift_A[:n], scene.matrices[:n]
     planes, curves, scale = random_complex(rng, 2, 43, 24), coefficients(rng, 2), np.array([0.9, 1.1])
     weight, even = rng.uniform(1, 2, (2, scene.n_pix)), rng.normal(size=(2, 4, scene.n_pix))
     unit, q = 1 / 72, scene.q[:, : scene.n_pix]
-    scores = cupy.empty(n, np.float64)
-    arguments = (
-        put(image), put(psi), *scene.small(shift, matrices.reshape(n, 9)), put(volume), radius, padding, put(planes),
-        np.int64(planes[0].size), plane_radius, *scene.small(curves, scale), put(scene.group), put(scene.optics),
-        *scene.small(weight), scene.n_pix, *scene.small(even), 4, *scene.small(np.cos(scene.psi), np.sin(scene.psi), *q),
-        unit, put(window_polynomials().ravel()), scene.n_pix, scores,
-    )  # fmt: skip
-    kernels.launch("check.cu", "exact_scores", (n,), arguments)
-    expected = []
-    for e, (i, j) in enumerate(zip(image, psi, strict=True)):
-        o, c, s = scene.group[i], np.cos(scene.psi[j]), np.sin(scene.psi[j])
-        own = np.array([[c, s], [-s, c]]) @ q
-        at = scene.table["turn"][o].reshape(2, 2) @ own
-        f = ctf(own[0] * unit, own[1] * unit, curves[i : i + 1], even_gamma=even[o, j], dtype=np.float64)[0]
-        f = scale[i] * (f**2 if scene.table["premultiplied"][o] else f)
-        moved = sample_plane(planes[i], *at) * np.exp(-2j * np.pi * shift[e] @ at * scene.table["cycles"][o])
-        p = f * slice_volume(volume, padding, matrices[e : e + 1], *q)[0]
-        expected.append((weight[o] * ((p.conj() * moved).real - np.abs(p) ** 2 / 2)).sum())
-    yield compare("exact_scores", scores, expected, 1e-5)
+    volumes, averages = random_complex(rng, 2, 35, 35, 18), random_complex(rng, 2, 35, 18)
+    on_whole = averages[:, q[1].astype(int) + radius, q[0].astype(int)]
+    results = []
+    for planar, references in ((False, volumes), (True, averages)):
+        scores = cupy.empty(n, np.float64)
+        arguments = (
+            put(image), put(psi), *scene.small(shift, matrices.reshape(n, 9)), put(of_class), put(references),
+            np.int64(references[0].size), planar, radius, padding, put(planes), np.int64(planes[0].size), plane_radius,
+            *scene.small(curves, scale), put(scene.group), put(scene.optics), *scene.small(weight), scene.n_pix,
+            *scene.small(even), 4, *scene.small(np.cos(scene.psi), np.sin(scene.psi), *q), unit,
+            put(window_polynomials().ravel()), scene.n_pix, scores,
+        )  # fmt: skip
+        kernels.launch("check.cu", "exact_scores", (n,), arguments)
+        expected = []
+        for e, (i, j, k) in enumerate(zip(image, psi, of_class, strict=True)):
+            o, c, s = scene.group[i], np.cos(scene.psi[j]), np.sin(scene.psi[j])
+            own = np.array([[c, s], [-s, c]]) @ q
+            at = scene.table["turn"][o].reshape(2, 2) @ own
+            f = ctf(own[0] * unit, own[1] * unit, curves[i : i + 1], even_gamma=even[o, j], dtype=np.float64)[
+                0
+            ]
+            f = scale[i] * (f**2 if scene.table["premultiplied"][o] else f)
+            moved = sample_plane(planes[i], *at) * np.exp(
+                -2j * np.pi * shift[e] @ at * scene.table["cycles"][o]
+            )
+            section = on_whole[k] if planar else slice_volume(volumes[k], padding, matrices[e : e + 1], *q)[0]
+            p = f * section
+            expected.append((weight[o] * ((p.conj() * moved).real - np.abs(p) ** 2 / 2)).sum())
+        results.append(compare("exact_scores", scores, expected, 1e-5))
+    yield worst(results)
 
 
 SCORE_FAMILIES: dict[str, Family] = {

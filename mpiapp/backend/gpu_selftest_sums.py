@@ -16,6 +16,10 @@ from mpiapp.model.ctf import ctf
 from mpiapp.model.projection import insert_slices
 
 F64 = NDArray[np.float64]
+PADDING = 2.0
+RADIUS = 2 * Scene.radius + 2
+# of the grid of a map and of that of a class average
+SHAPES = ((2 * RADIUS + 1, 2 * RADIUS + 1, RADIUS + 1, 4), (2 * RADIUS + 1, RADIUS + 1, 4))
 ENTRY = np.dtype(
     [
         ("row", "i4"),
@@ -111,30 +115,20 @@ def _reference_sums(scene: Scene, on_device: Any, state: dict[str, NDArray[Any]]
 def _projections(
     scene: Scene, on_device: Any, state: dict[str, NDArray[Any]], still: NDArray[Any], optics: Any
 ) -> Iterator[Outcome]:
-    """Every accepted state's image into the grid; into slices; and slices into the grid."""
+    """Every accepted state's image into the grids of two classes, of maps and of averages; and into slices."""
     cupy, put, rng, n = scene.kernels.cupy, scene.put, scene.rng, scene.n_pix
-    radius, padding = 2 * scene.radius + 2, 2.0
     rows, curves = random_complex(rng, 2, n), coefficients(rng, 2)
     scale, inverse = np.array([0.9, 1.1]), rng.uniform(1, 2, (2, n))
     k = scene.q[:, :n]
     place, s = np.stack([0.98 * k, 1.02 * k]), np.stack([k / 72, k / 60])
-    small = scene.small(*k, place[:, 0], place[:, 1], s[:, 0], s[:, 1])
+    of_class = rng.integers(0, 2, 48).astype(np.int32)
     number = rng.integers(0, 60, len(state["row"])).astype(np.int32)
     # states of one image and orientation come together, so they have one number
     number = number[
         np.unique(np.stack([state["row"], state["base"]]), axis=1, return_inverse=True)[1].ravel()
     ]
-    grid, slices = (
-        cupy.zeros((2 * radius + 1, 2 * radius + 1, radius + 1, 4), np.float32),
-        cupy.zeros((60, n, 4), np.float32),
-    )
-    for target in ((grid, None, None), (None, put(number), slices)):
-        arguments = (*on_device, put(state["orientation"].astype(np.float32)), put(rows), *small, None,
-                     *scene.small(inverse), n, *scene.small(curves, scale), put(scene.group), put(optics), radius,
-                     padding, *target)  # fmt: skip
-        scene.kernels.launch("sums.cu", "back_project", (blocks(n, 128), 2), arguments, block=128)
-    shape = (2 * radius + 1, 2 * radius + 1, radius + 1, 3)
-    in_grid, in_slices = np.zeros(shape), np.zeros((60, n, 3))
+    expected = [np.zeros((2, *shape)) for shape in SHAPES]
+    slices, in_slices = cupy.zeros((60, n, 4), np.float32), np.zeros((60, n, 4))
     for e, i in enumerate(state["image"]):
         o, w = scene.group[i], state["weight"][e]
         f = ctf(s[o, 0], s[o, 1], curves[i : i + 1], dtype=np.float64)[0]
@@ -142,32 +136,61 @@ def _projections(
         value = rows[i] * np.exp(-2j * np.pi * state["still"][e] @ k) * inverse[o] * w
         value = value if premultiplied else value * scale[i] * f
         power = scale[i] * f**2 * inverse[o] * w * (1.0 if premultiplied else scale[i])
-        in_slices[number[e]] += np.stack([value.real, value.imag, power], -1)
-        in_grid += _inserted(value, power, radius, padding, state["orientation"][e], place[o])
-    yield worst([compare("back_project", grid.get()[..., :3], in_grid, 1e-5),
-                 compare("back_project", slices.get()[..., :3], in_slices, 1e-5)])  # fmt: skip
-    sums, psi = random_complex(rng, 6, n), scene.psi[:2]
-    packed = np.stack([sums.real, sums.imag, rng.uniform(1, 2, (6, n)), np.zeros((6, n))], -1).astype(
-        np.float32
-    )
-    out = cupy.zeros(grid.shape, np.float32)
-    matrices = scene.matrices[:3]
-    arguments = (put(packed), *scene.small(matrices.reshape(3, 9), np.cos(psi), np.sin(psi)), 3, 2, put(optics),
-                 *scene.small(*place[0]), n, radius, padding, out)  # fmt: skip
-    scene.kernels.launch("sums.cu", "insert_slices", (blocks(n, 128), 4), arguments, block=128)
-    expected = np.zeros(shape)
+        in_slices[number[e]] += _packed(value, power)
+        for grid, inserted in zip(
+            expected, _inserted(value, power, state["orientation"][e], place[o]), strict=True
+        ):
+            grid[of_class[state["row"][e]]] += inserted
+    results = []
+    fixed = (*on_device, put(state["orientation"].astype(np.float32)), put(rows),
+             *scene.small(*k, place[:, 0], place[:, 1], s[:, 0], s[:, 1]), None, *scene.small(inverse), n,
+             *scene.small(curves, scale), put(scene.group), put(optics), put(of_class), RADIUS, PADDING)  # fmt: skip
+    for planar, truth in enumerate(expected):
+        grid = cupy.zeros(truth.shape, np.float32)
+        arguments = (*fixed, planar, grid, None, None)
+        scene.kernels.launch("sums.cu", "back_project", (blocks(n, 128), 2), arguments, block=128)
+        results.append(compare("back_project", grid, truth, 1e-5))
+    arguments = (*fixed, 0, None, put(number), slices)
+    scene.kernels.launch("sums.cu", "back_project", (blocks(n, 128), 2), arguments, block=128)
+    yield worst([*results, compare("back_project", slices, in_slices, 1e-5)])
+    yield _slices_inserted(scene, still, optics, place[0])
+
+
+def _slices_inserted(scene: Scene, still: NDArray[Any], optics: Any, place: F64) -> Outcome:
+    """Sums of orientations into the grids of two classes, of maps and of averages."""
+    cupy, put, rng, n = scene.kernels.cupy, scene.put, scene.rng, scene.n_pix
+    sums, power, psi = random_complex(rng, 6, n), rng.uniform(1, 2, (6, n)), scene.psi[:2]
+    of_class, matrices, results = np.array([1, 0, 1], np.int32), scene.matrices[:3], []
+    expected = [np.zeros((2, *shape)) for shape in SHAPES]
     for row in range(6):
-        c, sine = np.cos(psi[row % 2]), np.sin(psi[row % 2])
-        turned = still["turn"][0].reshape(2, 2).T @ np.array([[c, sine], [-sine, c]]) @ matrices[row // 2][:2]
-        expected += _inserted(sums[row], packed[row, :, 2], radius, padding, turned.ravel(), place[0])
-    yield compare("insert_slices", out.get()[..., :3], expected, 1e-5)
+        c, s = np.cos(psi[row % 2]), np.sin(psi[row % 2])
+        turned = still["turn"][0].reshape(2, 2).T @ np.array([[c, s], [-s, c]]) @ matrices[row // 2][:2]
+        for grid, inserted in zip(
+            expected, _inserted(sums[row], power[row], turned.ravel(), place), strict=True
+        ):
+            grid[of_class[row // 2]] += inserted
+    for planar, truth in enumerate(expected):
+        grid = cupy.zeros(truth.shape, np.float32)
+        arguments = (*scene.small(_packed(sums, power), matrices.reshape(3, 9), np.cos(psi), np.sin(psi)), 3, 2,
+                     put(optics), *scene.small(*place), n, put(of_class), RADIUS, PADDING, planar, grid)  # fmt: skip
+        scene.kernels.launch("sums.cu", "insert_slices", (blocks(n, 128), 4), arguments, block=128)
+        results.append(compare("insert_slices", grid, truth, 1e-5))
+    return worst(results)
 
 
-def _inserted(value: Any, power: Any, radius: int, padding: float, rows: F64, at: F64) -> F64:
-    """One slice in an empty grid: (..., 3)."""
+def _packed(value: Any, power: Any) -> F64:
+    """Sums as the kernels keep them: real, imaginary, weight, nothing."""
+    return np.stack([value.real, value.imag, power, np.zeros_like(power)], -1)
+
+
+def _inserted(value: Any, power: Any, rows: F64, at: F64) -> tuple[F64, F64]:
+    """One slice in an empty grid of a map, and in one of an average, which has no z."""
     matrix = np.concatenate([rows, np.zeros(3)]).reshape(1, 3, 3)
-    data, weight = insert_slices(value[None], power[None], radius, padding, matrix, *at)
-    return np.stack([data.real, data.imag, weight], -1)
+    flat = matrix * np.array([1.0, 1.0, 0.0])
+    grids = [
+        _packed(*insert_slices(value[None], power[None], RADIUS, PADDING, m, *at)) for m in (matrix, flat)
+    ]
+    return grids[0], grids[1][RADIUS]
 
 
 SUM_FAMILIES: dict[str, Family] = {"sums": summing}
