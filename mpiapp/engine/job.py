@@ -83,6 +83,7 @@ class Job(ABC):
         self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
         self.options_of_run = config
         self.began = time.monotonic()
+        self.device_busy: float | None = None  # mean share of the devices' time, of the last iteration
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
 
@@ -149,6 +150,8 @@ class Job(ABC):
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self._maximize(sums)
+        shares = [share for share in self.team.allgather(self.backend.take_busy()) if share is not None]
+        self.device_busy = float(np.mean(shares)) if shares else None
         if self.team.is_leader:
             assert old is not None
             self._conclude(result, old, between - begun, between)
@@ -211,8 +214,9 @@ class Job(ABC):
         """Times of the iteration to the log, and its figures to the history."""
         state, now = self._state(), time.monotonic()
         p_max = self.schedule.average_pmax
-        log.emit(lines.iteration_end(len(state.half), expectation_s, now - begun, now - self.began, p_max))
-        messages.record(state, self.setup, expectation_s, now - begun)
+        seconds = (expectation_s, now - begun)
+        log.emit(lines.iteration_end(len(state.half), *seconds, now - self.began, p_max, self.device_busy))
+        messages.record(state, self.setup, *seconds, self.device_busy)
 
     def _write(self) -> None:
         assert self.writer is not None

@@ -104,7 +104,13 @@ def ending(
     ]
 
 
-def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximization_s: float) -> None:
+def record(
+    state: RunState,
+    setup: ImagingSetup,
+    expectation_s: float,
+    maximization_s: float,
+    device_busy: float | None = None,
+) -> None:
     """Add an iteration to the history of the run, which the progress plot shows."""
     s = state.schedule
     row = {
@@ -127,6 +133,10 @@ def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximizat
         row["change_class"] = s.change_class
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
     row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
+    if device_busy is not None:
+        row["device_busy"] = device_busy
     before = len(state.history.get("iteration", []))
+    # a run that goes on elsewhere, e.g. without a device, keeps its columns
+    row |= {key: float("nan") for key in state.history if key not in row}
     for key, value in row.items():
         state.history.setdefault(key, [float("nan")] * before).append(float(value))
