@@ -19,7 +19,7 @@ from mpiapp.backend.gpu_busy import BusyTime
 from mpiapp.backend.gpu_cache import ImageCache
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
-from mpiapp.backend.gpu_memory import first_that_fits, free_unused, too_small
+from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
 from mpiapp.backend.memory import RESERVED, Load, plan_step, required
 from mpiapp.errors import DeviceError
@@ -111,7 +111,9 @@ class GpuBackend:
                         with self.busy.work():
                             part, bad[rows] = task.run(mine, poses.take(rows), raw, near, rows)
                     out.put(rows, part)
-                except self.cupy.cuda.memory.OutOfMemoryError:
+                except Exception as fault:
+                    if not is_out_of_memory(fault):
+                        raise
                     part = None
                 finally:
                     streams.put(stream)

@@ -184,13 +184,17 @@ class ImageCache:
             stream.synchronize()
 
     def _pinned(self, size: int) -> NDArray[np.uint8]:
-        """Bytes of this thread's buffer, which the device reads by itself."""
+        """Bytes of this thread's buffer, which the device reads by itself where the system has such memory left."""
         held = getattr(self._own, "buffer", None)
         if held is None or held.size < size:
             from cupyx import empty_pinned
 
-            with self.device:
-                self._own.buffer = held = empty_pinned((size,), np.uint8)
+            try:
+                with self.device:
+                    held = empty_pinned((size,), np.uint8)
+            except (MemoryError, RuntimeError):
+                held = np.empty(size, np.uint8)
+            self._own.buffer = held
         return held[:size]
 
     def _stream(self) -> Any:

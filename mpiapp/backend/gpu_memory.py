@@ -15,6 +15,8 @@ ADVICE = (
     "give fewer ranks to a device, take one with more memory, or bin the images to a smaller box "
     "(`mpiapp plan` tells what needs how much)"
 )
+# what CUDA, cuFFT and cuBLAS say
+LIBRARIES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "ALLOC_FAILED")
 
 
 def free_unused(cupy: Any) -> None:
@@ -23,6 +25,13 @@ def free_unused(cupy: Any) -> None:
     cupy.cuda.Device().synchronize()
     cupy.fft.config.get_plan_cache().clear()
     cupy.get_default_memory_pool().free_all_blocks()
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether an exception of CuPy, or of a library that takes memory by itself, says that memory does not suffice."""
+    if isinstance(fault, MemoryError):
+        return type(fault).__name__ == "OutOfMemoryError"
+    return isinstance(fault, RuntimeError) and any(words in str(fault) for words in LIBRARIES)
 
 
 def first_that_fits(cupy: Any, what: str, needs: int, available: int, ways: Sequence[Callable[[], T]]) -> T:
@@ -43,7 +52,9 @@ def first_that_fits(cupy: Any, what: str, needs: int, available: int, ways: Sequ
     for way in ways:
         try:
             return way()
-        except cupy.cuda.memory.OutOfMemoryError as fault:
+        except Exception as fault:
+            if not is_out_of_memory(fault):
+                raise
             asked = str(fault)
         # out of the handler, or the traceback would keep the arrays of what was tried
         free_unused(cupy)

@@ -110,6 +110,19 @@ def test_pinned_memory_is_bounded(
     assert max(kernels.cupy.pinned) == 4 * IMAGE_BYTES
 
 
+@pytest.mark.parametrize("mode", [12], indirect=True)
+def test_ordinary_memory_where_none_can_be_pinned(
+    kernels: FakeKernels, reader: CountingReader, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(shape: Any, kind: Any) -> Any:
+        raise RuntimeError("cudaErrorMemoryAllocation: out of memory")
+
+    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=none))
+    cache, data = ImageCache(kernels, N * IMAGE_BYTES), particles(np.arange(N))  # type: ignore[arg-type]
+    cache.reserve(BOX, data.particle_id)
+    assert np.array_equal(images_of(cache, data, reader), truth.reshape(N, BOX, BOX))
+
+
 @pytest.mark.parametrize("mode", [2, 12], indirect=True)
 def test_what_failed_can_be_asked_for_again(
     kernels: FakeKernels, reader: CountingReader, truth: np.ndarray

@@ -9,7 +9,7 @@ import pytest
 from fake_device import FakeCupy, OutOfMemoryError
 
 from mpiapp.backend.cpu import CpuBackend
-from mpiapp.backend.gpu_memory import first_that_fits
+from mpiapp.backend.gpu_memory import first_that_fits, is_out_of_memory
 from mpiapp.engine.job import named_memory_errors
 from mpiapp.errors import DeviceError, MpiappError
 
@@ -77,6 +77,20 @@ def test_other_faults_pass() -> None:
     with pytest.raises(ValueError, match="no"):
         first_that_fits(memory.cupy, "tables", 0, 1000, [broken, broken])
     assert len(calls) == 1
+
+
+def test_memory_that_libraries_miss_counts_too() -> None:
+    calls: list[str] = []
+
+    def transform() -> str:
+        calls.append("")
+        if len(calls) == 1:
+            raise RuntimeError("CUFFT_ALLOC_FAILED")
+        return "done"
+
+    assert first_that_fits(FakeCupy(), "a transform", 0, 1, [transform, transform]) == "done"
+    assert not is_out_of_memory(RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS"))
+    assert not is_out_of_memory(MemoryError("of the host"))
 
 
 def test_processors_just_work() -> None:
