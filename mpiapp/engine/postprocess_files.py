@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,10 +46,7 @@ def write_results(
     halves: list[F32],
 ) -> None:
     """Write maps, then postprocess.star and the curves, then plots."""
-    for half, density in ((None, volume), *enumerate(halves, 1)):
-        write_map(names.map(half=half), density, pixel_size_A)
-        if mask is not None:
-            write_map(names.map(half=half, masked=True), density * mask, pixel_size_A)
+    _maps(names, pixel_size_A, {None: volume, **dict(enumerate(halves, 1))}, mask)
     frequency = np.arange(curves.final.size) / (volume.shape[0] * pixel_size_A)
     guinier = dict(sharpened.guinier)
     if sharpened.fit is not None:
@@ -61,6 +59,20 @@ def write_results(
     write_fsc_text(names.fsc_text, frequency, curves.final)
     write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
     _plots(config, names, pixel_size_A, curves, sharpened, volume, frequency)
+
+
+def _maps(
+    names: PostprocessNames, pixel_size_A: float, maps: dict[int | None, F32], mask: F32 | None
+) -> None:
+    """Write maps, and what of them is within the mask, by several threads."""
+
+    def write(half: int | None, masked: bool) -> None:
+        density = maps[half] if mask is None or not masked else maps[half] * mask
+        write_map(names.map(half=half, masked=masked), density, pixel_size_A)
+
+    jobs = [(half, masked) for half in maps for masked in ((False, True) if mask is not None else (False,))]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(write, *zip(*jobs, strict=True)))
 
 
 def _general(
