@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup
 from mpiapp.engine.iteration import Options
 from mpiapp.engine.maximization import regularised_map
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.averages import (
     average_from_sums,
     average_spectra,
@@ -55,7 +56,7 @@ class ClassMaximization:
         centre_px: float,
     ) -> None:
         self.team, self.backend, self.setup, self.options = team, backend, setup, options
-        self.solvent, self.centre_px = solvent, centre_px
+        self.solvent, self.centre_px = backend.to_device(solvent), centre_px
 
     def run(
         self, sums: dict[int, WeightedSums], maps: list[F32 | None], r_max: int, lowpass_A: float
@@ -69,19 +70,19 @@ class ClassMaximization:
         """
         team = self.team
         working = team.allgather(0 in team.sets)
-        total = team.allreduce_set(0, sums[0].arrays() if 0 in sums else [])
+        own = sums[0].arrays() if 0 in sums else []
+        # sums of an iteration that was stopped come back in host memory
+        grid = self.backend.allreduce_grid(team, 0, self.backend.to_device(own[0]) if own else None)
+        rest = team.allreduce_set(0, own[1:])
+        total = None if rest is None or grid is None else [grid, *rest]
         new: F32 | None = None
         packed: F64 | None = None
         if total is not None and 0 in team.sets:
             old = maps[0]
             assert old is not None
-            new = np.zeros_like(old)
-            packed = np.zeros((len(old), 4, self.setup.n_shells))
             weight = WeightedSums.from_arrays(total).direction_weight.sum(axis=1)
-            for k in range(sum(working[: team.rank]), len(old), sum(working)):
-                if weight[k] > 0:
-                    new[k], spectra = self._reference(total[0][k], old[k], r_max, lowpass_A)
-                    packed[k] = spectra.sigma2_ref, spectra.tau2, spectra.data_vs_prior, spectra.coverage
+            mine = [k for k in range(sum(working[: team.rank]), len(old), sum(working)) if weight[k] > 0]
+            new, packed = self._references(mine, grid, old, r_max, lowpass_A)
             shared = team.allreduce_set(0, [new, packed])
             assert shared is not None
             new, packed = shared
@@ -93,6 +94,21 @@ class ClassMaximization:
         spectra_of = [] if rows is None else [Spectra(*row) for row in rows]
         return ClassResult([a for a in small if a is not None], spectra_of)
 
+    def _references(
+        self, classes: list[int], grid: F64, old: F32, r_max: int, lowpass_A: float
+    ) -> tuple[F32, F64]:
+        """New references of some classes, zeros for the others, and their spectra: (n_class, 4, n_shells).
+
+        A single process leaves the references where they are computed: a device need not fetch them again.
+        """
+        old = self.backend.to_device(old)
+        new = module_of(old).xp.zeros_like(old)
+        packed = np.zeros((len(old), 4, self.setup.n_shells))
+        for k in classes:
+            new[k], spectra = self._reference(grid[k], old[k], r_max, lowpass_A)
+            packed[k] = spectra.sigma2_ref, spectra.tau2, spectra.data_vs_prior, spectra.coverage
+        return (new if self.team.size == 1 else to_host(new)), packed
+
     def _reference(self, grid: F64, old: F32, r_max: int, lowpass_A: float) -> tuple[F32, Spectra]:
         """New reference of one class from its sums, with the power of the old one as prior."""
         if old.ndim == 2:
@@ -103,7 +119,7 @@ class ClassMaximization:
             new = centred(new, self.centre_px)
         if lowpass_A > 0:
             one = lowpass_average if old.ndim == 2 else lowpass_map
-            new = np.asarray(one(new, self.setup.pixel_size_A, lowpass_A), np.float32)
+            new = one(new, self.setup.pixel_size_A, lowpass_A).astype(np.float32)
         if self.options.flatten:
             new = new * self.solvent
         return new, spectra
@@ -132,4 +148,5 @@ def centred(reference: F32, largest_px: float) -> F32:
     """The reference moved by whole pixels such that its centre of mass is in the middle of the box."""
     shift = np.clip(np.rint(-centre_of_mass(reference)), -np.floor(largest_px), np.floor(largest_px))
     steps = tuple(int(s) for s in shift[::-1])
-    return np.roll(reference, steps, axis=tuple(range(reference.ndim)))
+    rolled: F32 = module_of(reference).xp.roll(reference, steps, axis=tuple(range(reference.ndim)))
+    return rolled

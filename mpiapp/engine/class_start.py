@@ -59,7 +59,9 @@ class ClassStart:
             inputs.references = (
                 random_averages(setup, inputs.data, read, n_class, shell, seed) * inputs.solvent
             )
-        power = [_power(config, inputs, reference, workers) for reference in inputs.references]
+        same = _identical(inputs.references)
+        power = [_power(config, inputs, r, workers) for r in inputs.references[: 1 if same else None]]
+        power *= n_class if same else 1
         n_dir = 1
         if isinstance(config, Class3dConfig):
             n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
@@ -71,7 +73,7 @@ class ClassStart:
         for k, tau2 in enumerate(power):
             half.data_vs_prior[k] = _promised(config, inputs, tau2, sigma2)
         schedule = _schedule(config, inputs, half)
-        schedule.seeding = _identical(inputs.references)
+        schedule.seeding = same
         poses = inputs.poses
         poses.class_number[:] = 1
         if schedule.seeding:
