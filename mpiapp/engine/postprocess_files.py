@@ -22,6 +22,7 @@ from mpiapp.io.postprocess_star import (
 from mpiapp.model.guinier import squared_frequencies
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.model.sharpen import Sharpened
+from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.engine.postprocess_curves import Curves
@@ -52,7 +53,8 @@ def write_results(
     if sharpened.fit is not None:
         guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
     record = PostprocessRecord(_general(config, names, curves, sharpened), frequency, curves.by_name, guinier)
-    comment = f"mpiapp postprocess; version {mpiapp.__version__}\n{config.command_line()}"
+    head = f"mpiapp postprocess; version {mpiapp.__version__}"
+    comment = f"{head}\n{config.command_line()}\nrandom seed {config.random_seed}\n{libraries()}"
     write_postprocess(names.star, record, comment)
     title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
     write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
@@ -112,7 +114,7 @@ def _plots(
     from mpiapp.report.plots import plot_fsc, plot_guinier, plot_slices
 
     shown = {label: (frequency, curves.by_name[k]) for k, label in SHOWN.items() if k in curves.by_name}
-    plot_fsc(names.fsc_plot, shown)
+    plot_fsc(names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
     fit = sharpened.fit
     plot_guinier(
         names.guinier_plot,
