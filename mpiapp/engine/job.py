@@ -83,6 +83,8 @@ class Job(ABC):
         self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
         self.options_of_run = config
         self.began = time.monotonic()
+        self.busy_s = 0.0  # of this rank in the expectation of the iteration
+        self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
 
@@ -159,6 +161,7 @@ class Job(ABC):
         self, search: Search, drifts: list[Drift]
     ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
         partial = self.stopping.take_partial(self.schedule)
+        self.busy_s = 0.0
         with self._progress(partial) as progress:
 
             def step(n: int) -> bool:
@@ -168,9 +171,12 @@ class Job(ABC):
             def expect(
                 shares: dict[int, Share],
             ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
-                return self.iteration.expectation(
+                begun = time.monotonic()
+                found = self.iteration.expectation(
                     search, self.halves, self.maps, shares, drifts, self.read, step
                 )
+                self.busy_s += time.monotonic() - begun
+                return found
 
             return expectation(self.team, partial, self.shares, expect)
 
@@ -184,16 +190,21 @@ class Job(ABC):
         for h in self.sets:
             share = self.shares.get(h)
             rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
-            flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
+            flags = self.team.gather_rows(h, None if share is None else self._flags(bad[h]))
             if self.team.is_leader:
                 assert rows is not None
                 assert flags is not None
                 state = self._state()
                 index = np.flatnonzero(state.half == h + 1)
                 state.poses.put(index, Poses.unpack(rows))
+                self.rank_s |= dict(flags[:, 1:].tolist())
                 if self.inputs is not None and self.schedule.iteration == 1:
                     log.emit(messages.set_aside(index[flags[:, 0] > 0], self.inputs.table.image_name))
         return old
+
+    def _flags(self, bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Of each particle of this rank: whether it is set aside; the rank, and how long its expectation took."""
+        return np.column_stack([bad, np.full((len(bad), 2), (self.team.rank, self.busy_s))])
 
     # ---- what the subclasses use ---------------------------------------------------------------------------
 
@@ -212,7 +223,7 @@ class Job(ABC):
         state, now = self._state(), time.monotonic()
         p_max = self.schedule.average_pmax
         log.emit(lines.iteration_end(len(state.half), expectation_s, now - begun, now - self.began, p_max))
-        messages.record(state, self.setup, expectation_s, now - begun)
+        messages.record(state, self.setup, expectation_s, now - begun, self.rank_s)
 
     def _write(self) -> None:
         assert self.writer is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,8 +104,19 @@ def ending(
     ]
 
 
-def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximization_s: float) -> None:
-    """Add an iteration to the history of the run, which the progress plot shows."""
+def record(
+    state: RunState,
+    setup: ImagingSetup,
+    expectation_s: float,
+    maximization_s: float,
+    rank_s: Mapping[float, float] | None = None,
+) -> None:
+    """Add an iteration to the history of the run, which the progress plot shows.
+
+    Parameters
+    ----------
+    rank_s : expectation time of each rank that works
+    """
     s = state.schedule
     row = {
         "iteration": s.iteration,
@@ -128,5 +139,9 @@ def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximizat
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
     row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
     before = len(state.history.get("iteration", []))
+    row |= {f"rank_{rank:03.0f}_s": seconds for rank, seconds in sorted((rank_s or {}).items())}
     for key, value in row.items():
         state.history.setdefault(key, [float("nan")] * before).append(float(value))
+    # a run that goes on with fewer ranks
+    for values in state.history.values():
+        values += [float("nan")] * (before + 1 - len(values))

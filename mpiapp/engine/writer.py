@@ -21,6 +21,7 @@ from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.sampling import direction_grid
+from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
@@ -141,7 +142,9 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}"
+        comment = (
+            f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}\n{libraries()}"
+        )
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
