@@ -94,14 +94,14 @@ def test_scales_have_a_weighted_mean_of_one() -> None:
     sums.signal_power[:] = [2.0, 4.0, 5.0]
     sums.signal_product[:] = [1.8, 4.4, 5.5]  # 0.9, 1.1, 1.1
     mean = (10 * 0.9 + 30 * 1.1 + 60 * 1.1) / 100
-    np.testing.assert_allclose(new_scales(sums, size), np.array([0.9, 1.1, 1.1]) / mean)
+    np.testing.assert_allclose(new_scales(sums, size, np.ones(3)), np.array([0.9, 1.1, 1.1]) / mean)
 
 
 def test_scales_are_clipped_about_the_median() -> None:
     sums, size = empty_sums(), np.array([1, 1, 1])
     sums.signal_power[:] = 1.0
     sums.signal_product[:] = [0.01, 1.0, 40.0]
-    found = new_scales(sums, size)
+    found = new_scales(sums, size, np.ones(3))
     np.testing.assert_allclose(found / found[1], [0.2, 1.0, 5.0])
     assert found.mean() == pytest.approx(1)
 
@@ -109,7 +109,7 @@ def test_scales_are_clipped_about_the_median() -> None:
 def test_groups_without_signal_have_scale_one() -> None:
     sums = empty_sums()
     sums.signal_power[:2], sums.signal_product[:2] = 1.0, 1.0
-    np.testing.assert_allclose(new_scales(sums, np.array([5, 5, 0])), 1.0)
+    np.testing.assert_allclose(new_scales(sums, np.array([5, 5, 0]), np.ones(3)), 1.0)
 
 
 @pytest.fixture
