@@ -102,3 +102,6 @@ class Backend(Protocol):
         ----------
         grid : of this rank; None where it has no particles of the set.
         """
+
+    def allreduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """As `reduce_grid`, with the sum at every worker of the set."""

@@ -93,6 +93,11 @@ class CpuBackend:
         reduced = team.reduce_set(s, [] if grid is None else [grid])
         return reduced[0] if reduced and team.is_root(s) else None
 
+    def allreduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        reduced = team.allreduce_set(s, [] if grid is None else [grid])
+        return reduced[0] if reduced else None
+
     def symmetrise(self, sums: NDArray[np.float64], group: PointGroup, padding: float) -> NDArray[np.float64]:
         """See :class:`mpiapp.backend.base.Backend`."""
         out = sums.copy()

@@ -23,7 +23,7 @@ from mpiapp.backend.memory import RESERVED, Load, plan_step
 from mpiapp.errors import DeviceError
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.search import Search
+from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
@@ -109,7 +109,9 @@ class GpuBackend:
                 task.stopped = step(rows.size) or task.stopped
                 return rows[:0]
 
-            size = self.batch or even_batch(len(data), self._planned_batch(setup, search))
+            size = self.batch or even_batch(
+                len(data), self._planned_batch(setup, search, len(model.transforms))
+            )
             jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), size)]
             for left in [job.result() for job in jobs]:
                 self._in_halves(run, left)
@@ -133,16 +135,17 @@ class GpuBackend:
         for part in np.array_split(left, 2):
             self._in_halves(run, part)
 
-    def _planned_batch(self, setup: ImagingSetup, search: Search) -> int:
+    def _planned_batch(self, setup: ImagingSetup, search: Search, n_class: int) -> int:
         """Images of a batch, from the memory of the device."""
-        n_dir, n_psi = search.n_directions, search.grid.n_psi
+        n_dir, n_psi = search.n_directions, search.grid.n_psi if search.free is Free.ALL else 1
         if search.sigma_deg is not None:
             reach = min(3 * search.sigma_deg, 180.0)
             n_dir = int(n_dir * setup.group.order * (1 - np.cos(np.deg2rad(reach))) / 2) + 1
             n_psi = min(n_psi, int(2 * reach / search.grid.psi_step_deg) + 1)
         load = Load(
             setup.box, setup.padding, search.r_max, search.r_coarse, n_dir, n_psi, len(search.coarse_shifts_A),
-            search.children, local=search.sigma_deg is not None, number_bytes=self.precision.bytes,
+            search.children, n_class, search.sigma_deg is not None or search.free is not Free.ALL,
+            number_bytes=self.precision.bytes, planar=search.planar,
         )  # fmt: skip
         free = self.memory - self.cache.used - RESERVED
         return max(1, plan_step(load, free // LANES).batch)
@@ -178,6 +181,7 @@ class GpuBackend:
             flat = put(np.ascontiguousarray(matrices, np.float32).reshape(n, 9))
             arguments = (
                 cube,
+                None,
                 radius,
                 float(padding),
                 flat,
@@ -202,6 +206,13 @@ class GpuBackend:
         if self.sums is None:
             return grid
         reduced = self.sums[s].reduce([] if grid is None else [grid])
+        return reduced[0] if reduced else None
+
+    def allreduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        if self.sums is None:
+            return grid
+        reduced = self.sums[s].allreduce([] if grid is None else [grid])
         return reduced[0] if reduced else None
 
     def symmetrise(self, sums: Any, group: PointGroup, padding: float) -> Any:

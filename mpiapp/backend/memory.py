@@ -39,6 +39,7 @@ class Load:
     local : slices are made for each image.
     table : the fine slices of all directions are kept (never in a local search).
     number_bytes : size of a number in the score products.
+    planar : references are class averages.
     """
 
     box: int
@@ -53,6 +54,7 @@ class Load:
     local: bool = False
     table: bool = True
     number_bytes: int = 2
+    planar: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,12 @@ def grid_voxels(r_max: int, padding: float) -> int:
 def step_items(load: Load) -> tuple[Item, ...]:
     """Arrays of an expectation step, those of the device first, then those of an image of a batch."""
     voxels = grid_voxels(load.r_max, load.padding)
+    if load.planar:
+        voxels //= 2 * grid_radius(load.r_max, load.padding) + 1
     short, long = row_length(load.r_coarse), row_length(load.r_max)
     coarse, fine = 2 * short * load.number_bytes, 2 * long * load.number_bytes
     rows = load.n_dir * load.classes
-    held = min(load.n_dir, FINE_DIRECTIONS) * load.children
+    held = min(load.n_dir, FINE_DIRECTIONS) * load.children * load.classes
     fixed = [
         Item("reference, padded transform", load.classes * voxels * COMPLEX),
         Item("accumulators", load.classes * voxels * SUM),

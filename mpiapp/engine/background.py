@@ -1,4 +1,4 @@
-"""Writing the files of an iteration while the next one computes, in a process of its own.
+"""Writing the files of an iteration while the next one computes, and drawing, in a process of its own.
 
 On a device an iteration takes about as long as writing its maps and tables, and a thread that formats tables would
 hold up those that feed the device. The optimiser file still comes last, so what can be continued is complete; a run that
@@ -18,7 +18,9 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mpiapp.engine.handover import receive, send
 from mpiapp.errors import MpiappError
 from mpiapp.report import log
 
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
     from mpiapp.engine.state import RunState
     from mpiapp.engine.writer import Writer
 
-PIPE_BYTES = 1 << 20
-
 
 class BackgroundWriter:
-    """A writer whose ``iteration`` returns at once; everything else waits for it first.
+    """A writer whose ``iteration`` returns at once; everything else waits for it first. ``plots`` are drawn there too,
+    where what draws is loaded and the files of earlier iterations are known.
 
     A fault in the background is raised by the next call.
     """
@@ -38,13 +39,19 @@ class BackgroundWriter:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
-        self._helper = _start_helper()
-        self._pending: Future[int] | None = self._thread.submit(self._ask, writer)
+        self._memory = os.memfd_create("states")
+        self._helper = _start_helper(self._memory)
+        self._pending: Future[int] | None = self._thread.submit(self._ask, pickle.dumps(writer))
 
     def iteration(self, state: RunState) -> None:
         """As `Writer.iteration`, on a copy of what the next iteration changes in place."""
         self.wait()
-        self._pending = self._thread.submit(self._ask, snapshot(state))
+        self._pending = self._thread.submit(self._ask, ("iteration", snapshot(state)))
+
+    def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
+        """As the writer's method of this name."""
+        self.wait()
+        self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
 
     def wait(self) -> None:
         """Until the files of the last iteration are there."""
@@ -52,13 +59,13 @@ class BackgroundWriter:
         if pending is not None:
             self._writer.last_files = pending.result()
 
-    def _ask(self, task: Writer | RunState) -> int:
+    def _ask(self, task: bytes | tuple[Any, ...]) -> int:
         """Hand a task over; number of the iteration whose files were written last."""
         assert self._helper.stdin is not None
         assert self._helper.stdout is not None
         try:
-            send(self._helper.stdin, task)
-            last, warnings, fault = receive(self._helper.stdout)
+            send(self._helper.stdin, task, self._memory)
+            last, warnings, fault = pickle.load(self._helper.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as gone:
             raise MpiappError(
                 f"the process that writes the files has ended (exit code {self._helper.wait()}): the machine may be out "
@@ -76,6 +83,7 @@ class BackgroundWriter:
         if self._helper.stdin is not None:
             self._helper.stdin.close()
         self._helper.wait()
+        os.close(self._memory)
 
     def __getattr__(self, name: str) -> Any:
         self.wait()
@@ -94,39 +102,13 @@ def snapshot(state: RunState) -> RunState:
     )
 
 
-def send(pipe: IO[bytes], value: Any) -> None:
-    """Write a value to a pipe; its arrays go as they lie in memory."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    parts = [memoryview(head), *(buffer.raw() for buffer in buffers)]
-    pickle.dump([part.nbytes for part in parts], pipe)
-    for part in parts:
-        pipe.write(part)
-    pipe.flush()
-
-
-def receive(pipe: IO[bytes]) -> Any:
-    """Read what `send` wrote.
-
-    Raises
-    ------
-    EOFError
-        The other end is closed.
-    """
-    parts = [bytearray(size) for size in pickle.load(pipe)]
-    for part in parts:
-        if pipe.readinto(part) != len(part):  # type: ignore[attr-defined]
-            raise EOFError
-    return pickle.loads(parts[0], buffers=parts[1:])
-
-
-def _start_helper() -> subprocess.Popen[bytes]:
+def _start_helper(memory: int) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-m", "mpiapp.engine.background"],
+        [sys.executable, "-m", "mpiapp.engine.background", str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        pipesize=PIPE_BYTES,
+        pass_fds=(memory,),
         env={**os.environ, "PYTHONPATH": path},
     )
 
@@ -142,8 +124,8 @@ class _Collected(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
-    """Write the files of one state after the other until the tasks end; the first task is the writer."""
+def serve(tasks: IO[bytes], answers: IO[bytes], memory: int) -> None:
+    """Do one task after the other until they end: the first is the writer, the others its methods with arguments."""
     collected = _Collected()
     logger = logging.getLogger(log.NAME)
     logger.addHandler(collected)
@@ -151,19 +133,20 @@ def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
     writer: Writer | None = None
     while True:
         try:
-            task = receive(tasks)
+            task = receive(tasks, memory)
         except EOFError:
             return
         fault: Exception | None = None
         try:
             if writer is None:
-                writer = task
+                writer = pickle.loads(task)  # it stays, while the arrays of other tasks are overwritten
             else:
-                writer.iteration(task)
+                getattr(writer, task[0])(*task[1:])
         except Exception as raised:
             fault = raised
         last = -1 if writer is None else writer.last_files
-        send(answers, (last, collected.texts, fault))
+        pickle.dump((last, collected.texts, fault), answers)
+        answers.flush()
         collected.texts = []
 
 
@@ -176,7 +159,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
-        serve(sys.stdin.buffer, answers)
+        serve(sys.stdin.buffer, answers, int(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup
 from mpiapp.engine.iteration import Options
 from mpiapp.engine.maximization import regularised_map
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.averages import (
     average_from_sums,
     average_spectra,
@@ -55,7 +56,7 @@ class ClassMaximization:
         centre_px: float,
     ) -> None:
         self.team, self.backend, self.setup, self.options = team, backend, setup, options
-        self.solvent, self.centre_px = solvent, centre_px
+        self.solvent, self.centre_px = backend.to_device(solvent), centre_px
 
     def run(
         self, sums: dict[int, WeightedSums], maps: list[F32 | None], r_max: int, lowpass_A: float
@@ -69,15 +70,19 @@ class ClassMaximization:
         """
         team = self.team
         working = team.allgather(0 in team.sets)
-        total = team.allreduce_set(0, sums[0].arrays() if 0 in sums else [])
+        own = sums[0].arrays() if 0 in sums else []
+        # sums of an iteration that was stopped come back in host memory
+        grid = self.backend.allreduce_grid(team, 0, self.backend.to_device(own[0]) if own else None)
+        rest = team.allreduce_set(0, own[1:])
+        total = None if rest is None or grid is None else [grid, *rest]
         new: F32 | None = None
         packed: F64 | None = None
         if total is not None and 0 in team.sets:
             old = maps[0]
             assert old is not None
             weight = WeightedSums.from_arrays(total).direction_weight.sum(axis=1)
-            mine = range(sum(working[: team.rank]), len(old), sum(working))
-            new, packed = self._references(total[0], weight, old, mine, r_max, lowpass_A)
+            mine = [k for k in self.classes_here(len(old), working) if weight[k] > 0]
+            new, packed = self._references(mine, grid, old, r_max, lowpass_A)
             shared = team.allreduce_set(0, [new, packed])
             assert shared is not None
             new, packed = shared
@@ -90,22 +95,26 @@ class ClassMaximization:
         return ClassResult([a for a in small if a is not None], spectra_of)
 
     def _references(
-        self, grids: F64, weight: F64, old: F32, mine: range, r_max: int, lowpass_A: float
+        self, classes: list[int], grid: F64, old: F32, r_max: int, lowpass_A: float
     ) -> tuple[F32, F64]:
-        """New references of the classes of this rank and their packed spectra; zeros for all others.
+        """New references of some classes, zeros for the others, and their spectra: (n_class, 4, n_shells).
 
-        Parameters
-        ----------
-        grids : (n_class, ...) sums;  weight : (n_class,) of the particles;  mine : classes of this rank
+        A single process leaves the references where they are computed: a device need not fetch them again.
         """
-        new, packed = np.zeros_like(old), np.zeros((len(old), 4, self.setup.n_shells))
-        for k in mine:
-            if weight[k] > 0:
-                reference, spectra = self._reference(grids[k], old[k], r_max)
-                if self.centre_px > 0:
-                    reference = moved(reference, centring(reference, self.centre_px))
-                new[k], packed[k] = self._filtered(reference, lowpass_A), spectra.packed()
-        return new, packed
+        old = self.backend.to_device(old)
+        new = module_of(old).xp.zeros_like(old)
+        packed = np.zeros((len(old), 4, self.setup.n_shells))
+        for k in classes:
+            reference, spectra = self._reference(grid[k], old[k], r_max)
+            if self.centre_px > 0:
+                reference = moved(reference, centring(reference, self.centre_px))
+            new[k], packed[k] = self._filtered(reference, lowpass_A), spectra.packed()
+        return (new if self.team.size == 1 else to_host(new)), packed
+
+    def classes_here(self, n_class: int, working: list[bool]) -> range:
+        """Classes that this rank reconstructs, as ``working`` tells which ranks do."""
+        last = n_class if working[self.team.rank] else 0
+        return range(sum(working[: self.team.rank]), last, sum(working))
 
     def _reference(self, grid: F64, old: F32, r_max: int) -> tuple[F32, Spectra]:
         """New reference of one class from its sums, with the power of the old one as prior."""
@@ -114,8 +123,9 @@ class ClassMaximization:
         spectra = self._spectra(grid, tau2, o.tau2_fudge)
         if old.ndim == 3:
             return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers), spectra
-        fudge, least = o.tau2_fudge, o.minres_map
-        new = average_from_sums(grid, tau2, setup.box, setup.padding, tau2_fudge=fudge, minres_map=least)
+        new = average_from_sums(
+            grid, tau2, setup.box, setup.padding, tau2_fudge=o.tau2_fudge, minres_map=o.minres_map
+        )
         return new, spectra
 
     def _complete(self, grid: F64) -> F64:
@@ -142,10 +152,8 @@ class ClassMaximization:
         """A reference as the next iteration takes it: low-passed in the first, without solvent."""
         if lowpass_A > 0:
             one = lowpass_average if new.ndim == 2 else lowpass_map
-            new = np.asarray(one(new, self.setup.pixel_size_A, lowpass_A), np.float32)
-        if self.options.flatten:
-            new = new * self.solvent
-        return new
+            new = one(new, self.setup.pixel_size_A, lowpass_A).astype(np.float32)
+        return new * self.solvent if self.options.flatten else new
 
 
 def centring(reference: F32, largest_px: float) -> F64:
@@ -157,4 +165,5 @@ def centring(reference: F32, largest_px: float) -> F64:
 def moved(reference: F32, shift_px: F64) -> F32:
     """The reference moved by whole pixels, x first."""
     steps = tuple(int(s) for s in shift_px[::-1])
-    return np.roll(reference, steps, axis=tuple(range(reference.ndim)))
+    rolled: F32 = module_of(reference).xp.roll(reference, steps, axis=tuple(range(reference.ndim)))
+    return rolled

@@ -58,7 +58,9 @@ class ClassStart:
         if not len(inputs.references):
             assert isinstance(config, Class2dConfig)
             inputs.references = _from_nothing(config, inputs, read, seed)
-        power = [_power(config, inputs, reference, workers) for reference in inputs.references]
+        same = _identical(inputs.references)
+        power = [_power(config, inputs, r, workers) for r in inputs.references[: 1 if same else None]]
+        power *= n_class if same else 1
         n_dir = 1
         if isinstance(config, Class3dConfig):
             n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
@@ -70,7 +72,7 @@ class ClassStart:
         for k, tau2 in enumerate(power):
             half.data_vs_prior[k] = _promised(config, inputs, tau2, sigma2)
         schedule = _schedule(config, inputs, half)
-        schedule.seeding = _identical(inputs.references)
+        schedule.seeding = same
         poses = inputs.poses
         poses.class_number[:] = 1
         if schedule.seeding:

@@ -28,21 +28,22 @@ class ClassWriter(Writer):
         return isinstance(self.config, Class2dConfig)
 
     def _files(self, state: RunState) -> None:
-        from mpiapp.io.mrc import write_map, write_stack
+        from mpiapp.io.mrc import write_stack
         from mpiapp.io.particles import write_particles
         from mpiapp.io.relion_files import write_model, write_sampling
 
-        number, references, pixel = state.schedule.iteration, state.maps[0], self.setup.pixel_size_A
-        if self._planar:
-            write_stack(self.names.classes_stack(number), references, pixel)
-        else:
-            for k, volume in enumerate(references, 1):
-                write_map(self.names.class_map(number, k), volume, pixel)
-            if not (self.config.skip_align or self.config.skip_rotate):
+        number, references = state.schedule.iteration, state.maps[0]
+        maps = (
+            {} if self._planar else {self.names.class_map(number, k): v for k, v in enumerate(references, 1)}
+        )
+        with self._written(maps):
+            if self._planar:
+                write_stack(self.names.classes_stack(number), references, self.setup.pixel_size_A)
+            elif not (self.config.skip_align or self.config.skip_rotate):
                 self._distributions(state, state.halves[0], number, None)
-        write_particles(self.names.data(number), self.table, self._columns(state))
-        write_sampling(self.names.sampling(number), self._sampling(state))
-        write_model(self.names.model(number), self._model(state, state.halves[0], None))
+            write_particles(self.names.data(number), self.table, self._columns(state))
+            write_sampling(self.names.sampling(number), self._sampling(state))
+            write_model(self.names.model(number), self._model(state, state.halves[0], None))
         self.last_files = number
 
     def pictures(self, state: RunState) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from mpiapp.backend.base import Backend
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine import messages
+from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.class_accuracy import class_accuracies
 from mpiapp.engine.class_maximization import ClassMaximization, ClassResult
 from mpiapp.engine.class_schedule import (
@@ -26,6 +27,7 @@ from mpiapp.engine.schedule import image_size, update_resolution
 from mpiapp.engine.settings import class_options, class_policy, class_rules
 from mpiapp.engine.startup import Start, begin
 from mpiapp.engine.state import HalfState
+from mpiapp.model.arrays import to_host
 from mpiapp.model.particles import Poses
 from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
 from mpiapp.model.sampling import direction_grid, next_perturbation
@@ -117,7 +119,7 @@ class Classification(Job):
         s.seeding = False
         references = self.maps[0]
         assert references is not None
-        state.halves, state.schedule, state.maps = self.halves, s, [references]
+        state.halves, state.schedule, state.maps = self.halves, s, [to_host(references)]
         log.emit(messages.classes(self.policy, half, s, class_shells(self.policy, half)))
         self._report(expectation_s, begun)
         self._write()
@@ -168,13 +170,14 @@ def class2d(config: Class2dConfig | None = None, **options: Any) -> Result | Non
 def _run(team: Team, config: ClassConfigs, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
 
-    from mpiapp.backend.cpu import CpuBackend
     from mpiapp.engine.gradient_classify import GradientClassification
 
+    check_devices(team, config)
     start = begin(team, config, ClassStart())
     if start is None:
         return None
     assert isinstance(start.config, Class3dConfig | Class2dConfig)
     kind = GradientClassification if start.config.grad else Classification
     with threadpool_limits(start.threads):
-        return kind(team, CpuBackend(start.threads), start.config, start, stop).run()
+        backend = start_backend(team, start.config, start.threads)
+        return kind(team, backend, start.config, start, stop).run()

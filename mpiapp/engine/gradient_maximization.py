@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mpiapp.engine.class_maximization import ClassMaximization, ClassResult, centring, moved
 from mpiapp.engine.gradient_schedule import GradientStep
 from mpiapp.engine.state import HalfState
-from mpiapp.model.arrays import to_host
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.gradient import (
     Moments,
     descend,
@@ -47,7 +47,8 @@ class GradientMaximization(ClassMaximization):
         ndim : 3 for maps, 2 for class averages
         """
         self.ndim, self.strength = ndim, {}
-        self.moments = {k: Moments.none(ndim) for k in self._mine(n_class)}
+        mine = self.classes_here(n_class, self.team.allgather(0 in self.team.sets))
+        self.moments = {k: Moments.none(ndim) for k in mine}
         reach = self.team.bcast_array(stored.get("reach"))
         for k in range(n_class if reach is not None else 0):
             first = self.team.bcast_array(stored["first"][k] if stored else None)
@@ -99,21 +100,22 @@ class GradientMaximization(ClassMaximization):
         return result, self._replaced(result, old, new)
 
     def _references(
-        self, grids: F64, weight: F64, old: F32, mine: range, r_max: int, lowpass_A: float
+        self, classes: list[int], grid: F64, old: F32, r_max: int, lowpass_A: float
     ) -> tuple[F32, F64]:
         if not self.step.gradient:
-            return super()._references(grids, weight, old, mine, r_max, lowpass_A)
-        new, packed = np.zeros_like(old), np.zeros((len(old), 4, self.setup.n_shells))
-        half = self.half
+            return super()._references(classes, grid, old, r_max, lowpass_A)
+        old = self.backend.to_device(old)
+        new = module_of(old).xp.zeros_like(old)
+        half, packed = self.half, np.zeros((len(old), 4, self.setup.n_shells))
         kept = np.stack([half.sigma2_ref, half.tau2, half.data_vs_prior, half.coverage], axis=1)
-        for k in mine:
-            if weight[k] > 0:
-                halves = grids[k], grids[k + len(old)]
+        for k in self.moments:
+            if k in classes:
+                halves = grid[k], grid[k + len(old)]
                 reference, spectra = self._step_of(k, halves, old[k], r_max)
                 new[k], packed[k] = self._filtered(reference, lowpass_A), spectra.packed()
             else:  # nothing to learn from this mini-batch
                 new[k], packed[k] = old[k], kept[k]
-        return new, packed
+        return (new if self.team.size == 1 else to_host(new)), packed
 
     def _step_of(self, k: int, halves: tuple[F64, F64], old: F32, r_max: int) -> tuple[F32, Spectra]:
         """New reference of one class from the sums of the pseudo-halves."""
@@ -121,8 +123,7 @@ class GradientMaximization(ClassMaximization):
         a, b = (self._complete(grid) for grid in halves)
         share = float(self.half.class_prior[k])
         spectra = self._spectra(a + b, self._power(old, r_max), step.tau2_fudge)
-        here = self.backend.to_device(old) if old.ndim == 3 else old
-        transform = transform_of(here, r_max, setup.padding, workers=self.options.workers)
+        transform = transform_of(old, r_max, setup.padding, workers=self.options.workers)
         gradients = gradient(a, transform), gradient(b, transform)
         self.moments[k], found = descend(self.moments[k], gradients, setup.padding, setup.n_shells)
         self.strength[k] = found.strength * share
@@ -130,7 +131,7 @@ class GradientMaximization(ClassMaximization):
         # small classes go slowly, as little of what they learn is of this mini-batch
         size = step.step_size * (1 - np.exp(-(3 * self.half.n_class + 10) * share))
         transform = stepped(transform, found.direction, signal, size, setup.padding)
-        new = to_host(reference_of(transform, setup.box, setup.padding, workers=self.options.workers))
+        new = reference_of(transform, setup.box, setup.padding, workers=self.options.workers)
         return self._centred(k, new), spectra
 
     def _centred(self, k: int, reference: F32) -> F32:
@@ -156,7 +157,7 @@ class GradientMaximization(ClassMaximization):
         active = max(strength, key=lambda k: strength[k])
         if active == idle:
             return half
-        new[idle] = old[active]
+        new[idle] = module_of(new).xp.asarray(old[active])
         if result.spectra:
             result.spectra[idle] = result.spectra[active]
         here = self.moments.get(active, Moments.none(self.ndim))
@@ -166,11 +167,6 @@ class GradientMaximization(ClassMaximization):
         if shared is not None and idle in self.moments:
             self.moments[idle] = Moments(*shared, reach).damped()
         return half.with_copy(active, idle)
-
-    def _mine(self, n_class: int) -> range:
-        """Classes that this rank reconstructs (all ranks)."""
-        working = self.team.allgather(0 in self.team.sets)
-        return range(sum(working[: self.team.rank]), n_class if 0 in self.team.sets else 0, sum(working))
 
     def _shared(self, k: int, radius: int) -> tuple[Any, Any] | None:
         """First and second moments of a class at all workers; None at a leader that does not work (all ranks)."""

@@ -133,7 +133,10 @@ class Iteration:
         return sums, bad
 
     def _half_model(self, half: HalfState, references: F32, search: Search, drift: Drift) -> HalfModel:
-        transforms = [self._transform(reference, search, drift) for reference in references]
+        if search.planar:
+            transforms = list(transform_average(self.backend.to_device(references), search.r_max))
+        else:
+            transforms = [self._transform(reference, search, drift) for reference in references]
         return HalfModel(
             transforms,
             half.sigma2,
@@ -147,10 +150,8 @@ class Iteration:
         )
 
     def _transform(self, reference: F32, search: Search, drift: Drift) -> NDArray[np.complex64]:
-        """A reference as scores need it: padded where it is sliced, as it is for class averages."""
+        """A map as it is sliced."""
         setup = self.setup
-        if search.planar:
-            return transform_average(reference, search.r_max)
         reference = self.backend.to_device(reference)
         transform = transform_reference(reference, search.r_max, setup.padding, workers=self.options.workers)
         return translate(transform, drift.shift_A / setup.pixel_size_A, setup.box, setup.padding)

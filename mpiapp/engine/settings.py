@@ -41,16 +41,6 @@ def check_supported(config: CommonConfig) -> None:
             f"--precision {config.precision}: processors compute in single precision (sums in double); leave "
             "it out, or give --precision single, or compute on a device with --gpu"
         )
-    if config.gpu is not None and not isinstance(config, RefineConfig):
-        raise ConfigError(
-            f"--gpu {config.gpu}".rstrip() + ": classification computes on processors in this version; leave "
-            "--gpu out (--j sets the threads of a process, mpirun -n the number of processes)"
-        )
-    if config.gpu is not None and config.strict_highres_exp > 0:
-        raise ConfigError(
-            f"--strict_highres_exp {config.strict_highres_exp:g}: scores are limited on processors only in this "
-            "version; leave out either --gpu or --strict_highres_exp"
-        )
     for flag in ("ctf_intact_first_peak", "ctf_phase_flipped", "only_flip_phases"):
         if getattr(config, flag):
             raise ConfigError(

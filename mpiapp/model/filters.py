@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.model.arrays import module_of
 from mpiapp.model.fourier import forward_3d, half_radius, inverse_3d
 from mpiapp.model.masks import radial_map
 
@@ -41,7 +42,7 @@ def lowpass_weight(radius: FloatArray, cutoff: float, edge: float = 2.0) -> NDAr
 def filter_map(volume: FloatArray, weights: FloatArray, *, workers: int = 1) -> NDArray[np.float32]:
     """Multiply the transform of a map by real weights of shape (N, N, N//2 + 1); (N, N, N) float32 out."""
     transform = forward_3d(volume, centre=False, workers=workers)
-    transform *= weights
+    transform *= module_of(transform).xp.asarray(weights)
     return inverse_3d(transform, centre=False, workers=workers).astype(np.float32, copy=False)
 
 
@@ -113,7 +114,7 @@ def gridding_correction(box: int, padded_box: int, ndim: int = 3, xp: Any = np) 
     -------
     (box,) * ndim float32, 1 at the centre.
     """
-    return radial_map(box, ndim, lambda r: np.sinc(r / padded_box) ** 2, xp)
+    return radial_map(box, ndim, lambda r: xp.sinc(r / padded_box) ** 2, xp)
 
 
 def shell_weights(radius: FloatArray, weights: FloatArray) -> FloatArray:

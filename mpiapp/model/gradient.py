@@ -146,7 +146,9 @@ def descend(
     arrays = module_of(gradients[0])
     xp, ndim = arrays.xp, gradients[0].ndim
     radius = gradients[0].shape[-1] - 1
-    moments = moments.widened(radius)
+    # moments begin, and come back from a checkpoint, in host memory
+    here = Moments(xp.asarray(moments.first), xp.asarray(moments.second), moments.reach)
+    moments = here.widened(radius)
     window = _window(moments.radius, radius, ndim)
     first, second = moments.first[(slice(None), *window)], moments.second[window]
     r2 = _squared_radii(radius, ndim, xp)

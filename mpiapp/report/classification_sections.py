@@ -32,7 +32,7 @@ def load_classification(iterations: dict[int, OutputNames]) -> Classification:
     """Read what the report shows of a classification, from the output names of its iterations."""
     last = max(iterations)
     names = iterations[last]
-    return Classification(names, last, read_model(names.model(last)))
+    return Classification(names, last, read_model(names.model(last), directions=False))
 
 
 def classification_sections(run: Classification, pictures: Path) -> list[Section]:

@@ -80,7 +80,9 @@ def plot_progress(
     panels = [panel for panel in _PANELS if any(name in columns for name, _ in panel.columns)]
     width = min(3, max(1, len(panels)))
     height = -(-len(panels) // width)
-    with figure(path, 4.1 * width, 2.9 * max(1, height) + 0.3) as fig:
+    across, down = 4.1 * width, 2.9 * max(1, height) + 0.3
+    with figure(path, across, down, layout="none") as fig:
+        fig.subplots_adjust(0.45 / across, 0.5 / down, 1 - 0.12 / across, 1 - 0.7 / down, 0.17, 0.42)
         for place, panel in enumerate(panels, start=1):
             _draw_panel(fig.add_subplot(height, width, place), panel, columns)
         fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)

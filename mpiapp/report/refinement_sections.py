@@ -82,7 +82,7 @@ def _symmetry(run: Refinement) -> str:
     from mpiapp.io.relion_files import read_sampling
 
     try:
-        return read_sampling(run.names.sampling(run.last)).symmetry
+        return read_sampling(run.names.sampling(run.last), directions=False).symmetry
     except MpiappError:
         return "C1"
 

@@ -49,7 +49,8 @@ def plot_slices(
     flat = [volume.sum(axis=axis) for axis in range(3)]
     of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
 
-    with figure(path, 12.4, 6.75) as fig:
+    with figure(path, 12.4, 6.75, layout="none") as fig:
+        fig.subplots_adjust(0.005, 0.005, 0.995, 0.915, 0.02, 0.13)
         panels = fig.subplots(3, len(_LEVELS) + 1)
         for row, (axis, name, right, up) in enumerate(_VIEWS):
             for axes, (image, index) in zip(panels[row], slices[axis], strict=False):

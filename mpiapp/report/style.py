@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0067a5", "#d55e00", "#008856", "#b24a8f", "#8a6d00", "#56a0d3", "#555555")
 INK, FAINT, GRID = "#222222", "#707070", "#dddddd"
 _DPI = 150
+_COMPRESS = 4  # of zlib: half the time of its default, a tenth larger
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -46,21 +47,30 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def figure(path: str | Path, width: float, height: float) -> Iterator[Figure]:
+def figure(path: str | Path, width: float, height: float, layout: str = "constrained") -> Iterator[Figure]:
     """A figure of the given size in inches, saved as PNG when the block is left without an error (atomic).
+
+    Layout "none" leaves the places of the panels to the caller: it saves half the time of a figure of many panels.
 
     No window system and no global state of pyplot is touched, so plots can be made in any thread of any job.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     with matplotlib.rc_context(_STYLE):
-        made = Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
-        FigureCanvasAgg(made)
+        made = Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")  # type: ignore[arg-type]
+        canvas = FigureCanvasAgg(made)
         yield made
+        canvas.draw()  # once, where savefig draws and places everything twice
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        grey = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(
+            pixels[..., 0], pixels[..., 2]
+        )
+        picture = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
         with atomic_file(path) as temporary:
-            made.savefig(temporary, format="png")
+            picture.save(temporary, format="png", compress_level=_COMPRESS, dpi=(_DPI, _DPI))
 
 
 def write_csv(plot_path: str | Path, columns: Mapping[str, Any]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpiapp.engine.background import BackgroundWriter, receive, send
+from mpiapp.engine.background import BackgroundWriter
+from mpiapp.engine.handover import receive, send
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.errors import InputError, MpiappError
 from mpiapp.model.particles import Poses
 from mpiapp.report import log
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no shared memory of this kind here")
 
 
 class Recorder:
@@ -23,17 +27,22 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.last_files = folder, -1
+        self.kept = np.arange(1000.0)
 
     def iteration(self, state: RunState) -> None:
         number = state.schedule.iteration
         if number == 3:
             raise InputError("the disk is full")
+        assert (self.kept == np.arange(1000)).all()
         log.warn(f"iteration {number}")
         print("what a library says")
         np.savez(
             self.folder / f"{number}.npz", map=state.maps[0], process=os.getpid(), rot=state.poses.rot_deg
         )
         self.last_files = number
+
+    def plots(self, state: RunState, volume: np.ndarray) -> None:
+        np.savez(self.folder / "plots.npz", map=volume, process=os.getpid(), fsc=state.fsc)
 
     def final(self) -> int:
         return os.getpid()
@@ -52,18 +61,18 @@ def state() -> RunState:
     return RunState(schedule, [half], [volume], Poses.zeros(5), np.ones(5, np.int8), np.zeros(21), 1, none)
 
 
-def test_values_pass_a_pipe() -> None:
-    pipe = io.BytesIO()
-    value = {"a": np.arange(100000.0), "b": np.arange(12).reshape(3, 4).T, "c": "text"}
-    send(pipe, value)
-    send(pipe, 5)
-    pipe.seek(0)
-    found = receive(pipe)
-    np.testing.assert_array_equal(found["a"], value["a"])
-    np.testing.assert_array_equal(found["b"], value["b"])
-    assert receive(pipe) == 5
+def test_values_are_handed_over() -> None:
+    memory = os.memfd_create("test")
+    value = {"a": np.arange(100000.0), "b": np.arange(12).reshape(3, 4).T, "c": "text", "d": np.zeros(0)}
+    for sent in (value, 5, {"a": np.arange(200000.0)}):
+        pipe = io.BytesIO()
+        send(pipe, sent, memory)
+        pipe.seek(0)
+        found = receive(pipe, memory)
+        assert pickle.dumps(found) == pickle.dumps(sent)
     with pytest.raises(EOFError):
-        receive(pipe)
+        receive(pipe, memory)
+    os.close(memory)
 
 
 def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.LogCaptureFixture) -> None:
@@ -78,6 +87,10 @@ def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.
     assert (first["rot"] == 0).all()
     assert (second["rot"] == 7).all()
     assert first["process"] == second["process"] != os.getpid()
+    writer.plots(state, state.maps[0][0])
+    drawn = np.load(tmp_path / "plots.npz")  # there when the call is back
+    assert drawn["process"] == first["process"]
+    np.testing.assert_array_equal(drawn["map"], state.maps[0][0])
     assert "iteration 2" in caplog.text
     writer.close()
     assert writer._helper.returncode == 0

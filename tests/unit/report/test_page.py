@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import os
 import re
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ from mpiapp.io.relion_files import (
 from mpiapp.model.masks import soft_sphere
 from mpiapp.report import style
 from mpiapp.report.build import build_report
-from mpiapp.report.collect import find_refinements
+from mpiapp.report.collect import find_refinements, load_refinement
 from mpiapp.report.page import Section, Table, write_page
 
 NASTY = '<script>alert("x")</script>&amp;\'"'
@@ -116,6 +117,17 @@ def test_page_of_a_refinement_that_runs(tmp_path: Path) -> None:
     links = [a["href"] for tag, a in found.tags if tag == "a" and not (a["href"] or "#").startswith("#")]
     assert links
     assert all((tmp_path / str(link)).is_file() for link in links)
+
+
+def test_files_that_changed_are_read_again(tmp_path: Path) -> None:
+    for number in (0, 1, 2):
+        write_iteration(tmp_path, number)
+    names, iterations, finished = find_refinements(tmp_path)[0]
+    assert load_refinement(names, iterations, finished).progress["resolution_A"][2] == 18.0
+    path = tmp_path / "run_it002_half1_model.star"
+    path.write_text(path.read_text().replace("18.0", "12.0"))
+    os.utime(path, ns=(1, 1))  # a clock that is coarse can not hide the change
+    assert load_refinement(names, iterations, finished).progress["resolution_A"][2] == 12.0
 
 
 def test_relions_finished_run_has_no_last_optimiser(tmp_path: Path) -> None:
