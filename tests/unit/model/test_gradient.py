@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from strict_arrays import StrictArray, register
 
 from mpiapp.model.averages import hermitian_sum_planes, insert_planes
 from mpiapp.model.gradient import (
@@ -194,3 +197,31 @@ def test_moments_move_with_the_reference() -> None:
     # the damping does not move along
     assert np.linalg.norm(moved.first[0] - there) < 0.03 * np.linalg.norm(there)
     assert np.linalg.norm(here - there) > 0.5 * np.linalg.norm(there)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_device_computes_the_same(ndim: int, rng: np.random.Generator) -> None:
+    """The whole step, on arrays that refuse to meet host arrays."""
+    register()
+    reference = blob(ndim).astype(np.float32)
+    shape = PLANE if ndim == 2 else VOLUME
+    halves = [
+        np.concatenate([rng.normal(size=(*shape, 2)), np.full((*shape, 1), 3.0)], axis=-1) for _ in (0, 1)
+    ]
+
+    def step(convert: Callable[[NDArray], NDArray]) -> tuple[NDArray, Moments]:
+        transform = transform_of(convert(reference), R_MAX, PADDING)
+        pair = tuple(gradient(convert(h), transform) for h in halves)
+        moments, found = descend(Moments.none(ndim), pair, PADDING, N_SHELLS)
+        moments = moments.moved(np.arange(ndim), int(PADDING * BOX)).damped()
+        share = signal_share(transform, found.noise, 2.0, PADDING)
+        assert 0 < share[3] < 1
+        return reference_of(stepped(transform, found.direction, share, 0.3, PADDING), BOX, PADDING), moments
+
+    here, host = step(lambda a: a)
+    there, device = step(lambda a: np.array(a).view(StrictArray))
+    assert isinstance(there, StrictArray)
+    assert isinstance(device.first, StrictArray)
+    np.testing.assert_allclose(there.get(), here, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(device.first.get(), host.first, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(device.second.get(), host.second, rtol=1e-5)
