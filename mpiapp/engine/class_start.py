@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.base import ReadImages
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine.class_schedule import class_shells
 from mpiapp.engine.class_writer import ClassWriter
@@ -18,7 +19,9 @@ from mpiapp.engine.refine_start import first_data_vs_prior, signal_power
 from mpiapp.engine.settings import class_policy
 from mpiapp.engine.state import HalfState, RunState, Schedule, new_half
 from mpiapp.io.outputs import OutputNames
-from mpiapp.model.averages import average_spectrum, transform_average
+from mpiapp.model.averages import average_spectrum, lowpass_average, transform_average
+from mpiapp.model.blobs import blobs_like
+from mpiapp.model.noise import particle_generator
 from mpiapp.model.sampling import direction_grid
 
 F32 = NDArray[np.float32]
@@ -53,12 +56,8 @@ class ClassStart:
         per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
         sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
         if not len(inputs.references):
-            shell = max(1, round(RANDOM_START * setup.box))
-            if config.ini_high > 0:
-                shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
-            inputs.references = (
-                random_averages(setup, inputs.data, read, n_class, shell, seed) * inputs.solvent
-            )
+            assert isinstance(config, Class2dConfig)
+            inputs.references = _from_nothing(config, inputs, read, seed)
         same = _identical(inputs.references)
         power = [_power(config, inputs, r, workers) for r in inputs.references[: 1 if same else None]]
         power *= n_class if same else 1
@@ -82,6 +81,23 @@ class ClassStart:
         none = np.zeros((0, 0, 0), np.float32)
         fsc = np.zeros(setup.n_shells)
         return RunState(schedule, [half], [inputs.references.copy()], poses, inputs.half, fsc, seed, none)
+
+
+def _from_nothing(config: Class2dConfig, inputs: Inputs, read: ReadImages, seed: int) -> F32:
+    """Averages of the images at random angles, or blobs as strong as these (refinement.md 7.2)."""
+    setup = inputs.setup
+    shell = max(1, round(RANDOM_START * setup.box))
+    if config.ini_high > 0:
+        shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
+    images = random_averages(setup, inputs.data, read, config.n_classes, shell, seed)
+    if config.init_blobs:
+        pixel = setup.pixel_size_A
+        blobs = [
+            blobs_like(image, setup.particle_diameter_A / pixel, particle_generator(seed, "blobs", k))
+            for k, image in enumerate(images)
+        ]
+        images = np.stack([lowpass_average(b, pixel, setup.box * pixel / shell) for b in blobs])
+    return images * inputs.solvent
 
 
 def _identical(references: F32) -> bool:

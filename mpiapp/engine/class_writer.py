@@ -104,7 +104,7 @@ class ClassWriter(Writer):
             model_star=str(self.names.model(number)),
             data_star=str(self.names.data(number)),
             sampling_star=str(self.names.sampling(number)),
-            n_iterations=c.n_iter,
+            n_iterations=c.last_iteration,
             split_random_halves=False,
             auto_refine=False,
             skip_align=c.skip_align,

@@ -24,7 +24,7 @@ from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import Iteration, Options, Share
 from mpiapp.engine.maximization import update_parameters
-from mpiapp.engine.partial import expectation, remaining
+from mpiapp.engine.partial import Bad, Sums, expectation, remaining
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.startup import Start
 from mpiapp.engine.state import HalfState, RunState, Schedule
@@ -82,6 +82,7 @@ class Job(ABC):
         self.writer: Writer | BackgroundWriter | None = start.writer
         self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
         self.options_of_run = config
+        self.bad_rows: set[int] = set()
         self.began = time.monotonic()
         self.busy_s = 0.0  # of this rank in the expectation of the iteration
         self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
@@ -107,6 +108,10 @@ class Job(ABC):
     @abstractmethod
     def _ended(self) -> bool:
         """Whether the iteration was the last one."""
+
+    def _batch(self) -> NDArray[np.bool_] | None:
+        """Which of all particles the iteration looks at; None for all (all ranks)."""
+        return None
 
     def _drifts(self) -> list[Drift]:
         """How far the maps of each set have wandered; the leader's poses are put back."""
@@ -147,7 +152,7 @@ class Job(ABC):
         begun = time.monotonic()
         sums, bad = self._expect(search, drifts)
         half = self._state().half if self.team.is_leader else None
-        self.stopping.after_expectation(self.schedule, half, self.shares, sums, bad)
+        self.stopping.after_expectation(self.schedule, half, self.shares, sums, bad, self._batch())
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self._maximize(sums)
@@ -157,9 +162,7 @@ class Job(ABC):
         self.team.barrier()
         return self._ended()
 
-    def _expect(
-        self, search: Search, drifts: list[Drift]
-    ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+    def _expect(self, search: Search, drifts: list[Drift]) -> tuple[Sums, Bad]:
         partial = self.stopping.take_partial(self.schedule)
         self.busy_s = 0.0
         with self._progress(partial) as progress:
@@ -170,17 +173,21 @@ class Job(ABC):
 
             def expect(
                 shares: dict[int, Share],
-            ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+            ) -> tuple[Sums, Bad]:
                 begun = time.monotonic()
-                found = self.iteration.expectation(
-                    search, self.halves, self.maps, shares, drifts, self.read, step
-                )
+                found = self._expectation(search, shares, drifts, step)
                 self.busy_s += time.monotonic() - begun
                 return found
 
             return expectation(self.team, partial, self.shares, expect)
 
-    def _gather_poses(self, bad: dict[int, NDArray[np.bool_]]) -> Poses | None:
+    def _expectation(
+        self, search: Search, shares: dict[int, Share], drifts: list[Drift], step: Callable[[int], bool]
+    ) -> tuple[Sums, Bad]:
+        """Sums of some particles of this rank, whose poses are replaced."""
+        return self.iteration.expectation(search, self.halves, self.maps, shares, drifts, self.read, step)
+
+    def _gather_poses(self, bad: Bad) -> Poses | None:
         """Collect the new poses on the leader; returns the old ones there."""
         old = None
         if self.team.is_leader:
@@ -198,13 +205,19 @@ class Job(ABC):
                 index = np.flatnonzero(state.half == h + 1)
                 state.poses.put(index, Poses.unpack(rows))
                 self.rank_s |= dict(flags[:, 1:].tolist())
-                if self.inputs is not None and self.schedule.iteration == 1:
-                    log.emit(messages.set_aside(index[flags[:, 0] > 0], self.inputs.table.image_name))
+                self._tell_bad(index[flags[:, 0] > 0])
         return old
 
     def _flags(self, bad: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Of each particle of this rank: whether it is set aside; the rank, and how long its expectation took."""
         return np.column_stack([bad, np.full((len(bad), 2), (self.team.rank, self.busy_s))])
+
+    def _tell_bad(self, rows: NDArray[np.int64]) -> None:
+        """Images that are not finite, when they are met for the first time (leader)."""
+        new = [row for row in rows.tolist() if row not in self.bad_rows]
+        self.bad_rows.update(new)
+        if self.inputs is not None:
+            log.emit(messages.set_aside(np.array(new, np.int64), self.inputs.table.image_name))
 
     # ---- what the subclasses use ---------------------------------------------------------------------------
 
@@ -222,8 +235,14 @@ class Job(ABC):
         """Times of the iteration to the log, and its figures to the history."""
         state, now = self._state(), time.monotonic()
         p_max = self.schedule.average_pmax
-        log.emit(lines.iteration_end(len(state.half), expectation_s, now - begun, now - self.began, p_max))
-        messages.record(state, self.setup, expectation_s, now - begun, self.rank_s)
+        batch = self._batch()
+        n = len(state.half) if batch is None else int(batch.sum())
+        log.emit(lines.iteration_end(n, expectation_s, now - begun, now - self.began, p_max))
+        messages.record(state, self.setup, expectation_s, now - begun, self.rank_s, self._figures())
+
+    def _figures(self) -> dict[str, float]:
+        """More columns of the history."""
+        return {}
 
     def _write(self) -> None:
         assert self.writer is not None
@@ -251,7 +270,7 @@ class Job(ABC):
         """Progress of this rank; one of those that work shows it."""
         shown = self.options_of_run.verb > 0 and self.team.rank == min(1, self.team.size - 1)
         label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
-        return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
+        return Progress(label, remaining(self.team, partial, self.shares, self._batch()), shown=shown)
 
 
 @contextmanager

@@ -54,6 +54,11 @@ def _summary(run: Classification) -> Section:
         ("box", f"{model.box} px of {model.pixel_size_A:.4g} Å"),
         ("average Pmax", f"{model.average_pmax:.3f}"),
     ]
+    progress = written_progress(run.names)
+    if "mini_batch" in progress:
+        size, step = progress["mini_batch"], progress["step_size"]
+        facts.append(("mini-batches", f"{size[0]:.0f} to {size.max():.0f} particles"))
+        facts.append(("step size", f"{np.nanmax(step):.3g} to {step[np.isfinite(step)][-1]:.3g}"))
     return Section("Summary", facts=facts)
 
 
