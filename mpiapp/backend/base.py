@@ -128,6 +128,9 @@ class Backend(Protocol):
             Memory does not suffice.
         """
 
+    def take_busy(self) -> float | None:
+        """Share of the time since the last call in which this rank had work on its device; None for processors."""
+
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """Sum of the accumulators of all workers of a set, at its root; None elsewhere.
 

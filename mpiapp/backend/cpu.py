@@ -93,6 +93,10 @@ class CpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         return work()
 
+    def take_busy(self) -> float | None:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return None
+
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""
         reduced = team.reduce_set(s, [] if grid is None else [grid])

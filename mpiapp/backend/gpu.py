@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
 from mpiapp.backend.gpu_arrays import device_module, to_device
+from mpiapp.backend.gpu_busy import BusyTime
 from mpiapp.backend.gpu_cache import ImageCache
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
@@ -68,6 +69,7 @@ class GpuBackend:
             self.memory = min(memory, free) if memory > 0 else free
             self.cupy.get_default_memory_pool().set_limit(size=int(0.95 * self.memory))
             self.cache = ImageCache(self.kernels, int(CACHE_SHARE * self.memory))
+        self.busy = BusyTime(self.cupy)
         self.wanted = precision
         self.precision: Precision = PRECISIONS["half" if precision == "auto" else precision]
         self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
@@ -104,7 +106,10 @@ class GpuBackend:
                 try:
                     part: Poses | None
                     with self.device, stream:
-                        part, bad[rows] = task.run(data.take(rows), poses.take(rows), read, near, rows)
+                        mine = data.take(rows)
+                        raw = self.cache.get(mine, setup.optics[int(mine.optics[0])].box, read)
+                        with self.busy.work():
+                            part, bad[rows] = task.run(mine, poses.take(rows), raw, near, rows)
                     out.put(rows, part)
                 except self.cupy.cuda.memory.OutOfMemoryError:
                     part = None
@@ -174,22 +179,31 @@ class GpuBackend:
     def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
         """See :class:`mpiapp.backend.base.Backend`."""
 
+        def counted() -> T:
+            with self.busy.work():
+                return work()
+
         def with_idle_threads_ended() -> T:
             # transforms keep their work areas as long as the thread that made them
             self.pool.shutdown()
             self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
             free_unused(self.cupy)
-            return work()
+            return counted()
 
         def alone() -> T:
             self._give_up_images()
             free_unused(self.cupy)
-            return work()
+            return counted()
 
         with self.device:
             return first_that_fits(
-                self.cupy, what, needs, self.memory, [work, work, with_idle_threads_ended, alone]
+                self.cupy, what, needs, self.memory, [counted, counted, with_idle_threads_ended, alone]
             )
+
+    def take_busy(self) -> float | None:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        with self.device:
+            return self.busy.take()
 
     def _load(self, setup: ImagingSetup, search: Search, n_class: int) -> Load:
         """What the memory of a step depends on."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.arguments import log_shift_prior
-from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.candidates import rows_near
 from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
@@ -143,14 +143,13 @@ class Task:
         self,
         data: ParticleData,
         poses: Poses,
-        read: ReadImages,
+        raw: tuple[Any, Any],
         near: LocalNeighbourhoods | None,
         rows: NDArray[np.int64],
     ) -> tuple[Poses, NDArray[np.bool_]]:
         """Both passes and the sums of one batch."""
         optics = self.setup.optics[int(data.optics[0])]
         kind = self.kinds[optics.box, optics.pixel_size_A]
-        raw = self.backend.cache.get(data, optics.box, read)
         images = prepare(self.kernels, self.setup, self.model, kind, data, poses, raw)
         model, shifts_A = self.model, (self.search.coarse_shifts_A, self.search.fine_shifts_A)
         shifts = log_shift_prior(shifts_A, images.old_A, model.offset_centre_A, model.sigma_offset_A)

@@ -86,6 +86,7 @@ class Job(ABC):
         self.began = time.monotonic()
         self.busy_s = 0.0  # of this rank in the expectation of the iteration
         self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
+        self.device_busy: float | None = None  # mean share of the devices' time, of the last iteration
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
 
@@ -156,6 +157,8 @@ class Job(ABC):
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self._maximize(sums)
+        shares = [share for share in self.team.allgather(self.backend.take_busy()) if share is not None]
+        self.device_busy = float(np.mean(shares)) if shares else None
         if self.team.is_leader:
             assert old is not None
             self._conclude(result, old, between - begun, between)
@@ -235,10 +238,13 @@ class Job(ABC):
         """Times of the iteration to the log, and its figures to the history."""
         state, now = self._state(), time.monotonic()
         p_max = self.schedule.average_pmax
-        batch = self._batch()
+        batch, seconds = self._batch(), (expectation_s, now - begun)
         n = len(state.half) if batch is None else int(batch.sum())
-        log.emit(lines.iteration_end(n, expectation_s, now - begun, now - self.began, p_max))
-        messages.record(state, self.setup, expectation_s, now - begun, self.rank_s, self._figures())
+        log.emit(lines.iteration_end(n, *seconds, now - self.began, p_max, self.device_busy))
+        figures = self._figures() | messages.rank_figures(self.rank_s)
+        if self.device_busy is not None:
+            figures["device_busy"] = self.device_busy
+        messages.record(state, self.setup, *seconds, figures)
 
     def _figures(self) -> dict[str, float]:
         """More columns of the history."""

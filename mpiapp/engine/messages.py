@@ -115,19 +115,23 @@ def ending(
     ]
 
 
+def rank_figures(rank_s: Mapping[float, float]) -> dict[str, float]:
+    """Expectation time of each rank that works, as columns of the history."""
+    return {f"rank_{rank:03.0f}_s": seconds for rank, seconds in sorted(rank_s.items())}
+
+
 def record(
     state: RunState,
     setup: ImagingSetup,
     expectation_s: float,
     maximization_s: float,
-    rank_s: Mapping[float, float],
     more: Mapping[str, float],
 ) -> None:
     """Add an iteration to the history of the run, which the progress plot shows.
 
     Parameters
     ----------
-    rank_s : expectation time of each rank that works;  more : columns of a kind of job
+    more : further columns, which need not be there in every iteration
     """
     s = state.schedule
     row = {
@@ -151,9 +155,8 @@ def record(
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
     row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
     before = len(state.history.get("iteration", []))
-    row |= {f"rank_{rank:03.0f}_s": seconds for rank, seconds in sorted(rank_s.items())}
     for key, value in {**row, **more}.items():
         state.history.setdefault(key, [float("nan")] * before).append(float(value))
-    # a run that goes on with fewer ranks
+    # a run that goes on elsewhere, with fewer ranks or without a device, keeps its columns
     for values in state.history.values():
         values += [float("nan")] * (before + 1 - len(values))
