@@ -74,7 +74,7 @@ class Classification(Job):
         s.current_size = image_size(self.policy, s)
         if free is not Free.CLASS:
             s.perturbation = next_perturbation(s.perturbation, setup.seed, s.iteration, self.config.perturb)
-        if s.iteration == 1 or free is not Free.ALL:
+        if free is not Free.ALL or not self._tell_accuracies():
             return
         references, state = self.maps[0], self._state()
         assert references is not None
@@ -93,6 +93,11 @@ class Classification(Job):
         if self.rules.coarser and coarser_sampling(self.rules, s):
             n = direction_grid(s.healpix_order, self.rules.sym).rot_deg.size
             self.halves[0] = uniform_prior(self.halves[0], n)
+
+    def _tell_accuracies(self) -> bool:
+        """Whether to compute the expected accuracies: where the sampling follows them, else now and then."""
+        number, last = self.schedule.iteration, self.config.n_iter
+        return number > 1 and (self.rules.coarser or number == 2 or number % 5 == 0 or number == last)
 
     def _maximize(self, sums: dict[int, WeightedSums]) -> ClassResult:
         lowpass_A = self.config.ini_high if self._correlate else -1.0

@@ -78,7 +78,16 @@ def plot_progress(
     panels = [panel for panel in _PANELS if any(name in columns for name, _ in panel.columns)]
     width = min(3, max(1, len(panels)))
     height = -(-len(panels) // width)
-    with figure(path, 4.1 * width, 2.9 * max(1, height) + 0.3) as fig:
+    inches = 4.1 * width, 2.9 * max(1, height) + 0.3
+    with figure(path, *inches, laid_out=True) as fig:
+        fig.subplots_adjust(
+            left=0.5 / inches[0],
+            right=1 - 0.1 / inches[0],
+            bottom=0.5 / inches[1],
+            top=1 - 0.65 / inches[1],
+            wspace=0.17,
+            hspace=0.42,
+        )
         for place, panel in enumerate(panels, start=1):
             _draw_panel(fig.add_subplot(height, width, place), panel, columns)
         fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)

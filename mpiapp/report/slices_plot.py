@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 # Array axis to look along, name of the direction, names of the picture's horizontal and vertical directions.
 _VIEWS = ((0, "z", "x", "y"), (1, "y", "x", "z"), (2, "x", "y", "z"))
+_PITCH = (1.07, 1.13)  # of the pictures, in units of their sides
 _LEVELS = (-0.25, -0.125, 0.0, 0.125, 0.25)  # of the particle's diameter, from the centre of the box
 
 
@@ -49,17 +50,25 @@ def plot_slices(
     flat = [volume.sum(axis=axis) for axis in range(3)]
     of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
 
-    with figure(path, 12.4, 6.75) as fig:
-        panels = fig.subplots(3, len(_LEVELS) + 1)
+    with figure(path, 12.4, 6.75, laid_out=True) as fig:
+        axes = fig.add_axes((0.005, 0.005, 0.99, 0.93))
         for row, (axis, name, right, up) in enumerate(_VIEWS):
-            for axes, (image, index) in zip(panels[row], slices[axis], strict=False):
+            for column, (image, index) in enumerate(slices[axis]):
                 offset_A = (index - volume.shape[axis] // 2) * pixel_size_A
                 level = f"{offset_A:+.0f} Å".replace("-", "\N{MINUS SIGN}") if offset_A else "0"
-                _show(axes, _cut(image, half), of_slices, f"{name} = {level}")
-            _show(panels[row, -1], _cut(flat[axis], half), of_projections, f"projection along {name}")
-            _directions(panels[row, 0], right, up)
-        _scale_bar(panels[0, 0], pixel_size_A)
+                _show(axes, _place(row, column), _cut(image, half), of_slices, f"{name} = {level}")
+            last = _place(row, len(_LEVELS))
+            _show(axes, last, _cut(flat[axis], half), of_projections, f"projection along {name}")
+            _directions(axes, _place(row, 0), right, up)
+        _scale_bar(axes, _place(0, 0), _cut(flat[0], half).shape[1] * pixel_size_A)
+        axes.set(xlim=(0, (len(_LEVELS) + 1) * _PITCH[0]), ylim=(-3 * _PITCH[1], 0))
+        axes.set_axis_off()
         fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
+
+
+def _place(row: int, column: int) -> tuple[float, float]:
+    """Lower left corner of a picture; pictures have sides of 1."""
+    return column * _PITCH[0], -(row + 1) * _PITCH[1]
 
 
 def _slice(volume: FloatArray, axis: int, offset_px: float) -> tuple[FloatArray, int]:
@@ -86,40 +95,45 @@ def _contrast(images: list[FloatArray]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _show(axes: Axes, image: FloatArray, contrast: tuple[float, float], title: str) -> None:
-    low, high = contrast
+def _show(
+    axes: Axes, at: tuple[float, float], image: FloatArray, contrast: tuple[float, float], title: str
+) -> None:
+    (low, high), (x, y) = contrast, at
     # The second axis of the map goes up, as in a right-handed drawing of x and y.
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(title, pad=3, fontweight="normal", fontsize=9.5)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.imshow(
+        image,
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        origin="lower",
+        interpolation="bicubic",
+        extent=(x, x + 1, y, y + 1),
+    )
+    axes.text(x, y + 1.02, title, va="bottom", fontsize=9.5)
 
 
-def _directions(axes: Axes, right: str, up: str) -> None:
+def _directions(axes: Axes, at: tuple[float, float], right: str, up: str) -> None:
     """Two small arrows in the upper left corner that name the directions of the picture."""
-    x, y, length = 0.07, 0.76, 0.13
+    x, y, length = at[0] + 0.07, at[1] + 0.76, 0.13
     arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "white", "shrinkA": 0, "shrinkB": 0}
     for tip in ((x + length, y), (x, y + length)):
-        axes.annotate("", tip, (x, y), xycoords="axes fraction", arrowprops=arrow | {"mutation_scale": 7})
-    text: dict[str, Any] = {"color": "white", "fontsize": 9, "transform": axes.transAxes}
+        axes.annotate("", tip, (x, y), arrowprops=arrow | {"mutation_scale": 7})
+    text: dict[str, Any] = {"color": "white", "fontsize": 9}
     axes.text(x + length + 0.02, y, right, ha="left", va="center", **text)
     axes.text(x, y + length + 0.01, up, ha="center", va="bottom", **text)
 
 
-def _scale_bar(axes: Axes, pixel_size_A: float) -> None:
+def _scale_bar(axes: Axes, at: tuple[float, float], width_A: float) -> None:
     """A bar of a round length, about a quarter of the picture, in its lower left corner."""
     from matplotlib import patheffects
 
-    left, right = axes.get_xlim()
-    width_A = (right - left) * pixel_size_A
     lengths = (5, 10, 20, 25, 50, 100, 200, 250, 500, 1000)
     length_A = max((length for length in lengths if length <= 0.36 * width_A), default=5)
-    begin, end = 0.06, 0.06 + length_A / width_A
-    line: dict[str, Any] = {"transform": axes.transAxes, "solid_capstyle": "butt"}
-    axes.plot([begin, end], [0.07, 0.07], color="black", lw=5, **line)
-    axes.plot([begin, end], [0.07, 0.07], color="white", lw=3, **line)
-    label = axes.text((begin + end) / 2, 0.1, f"{length_A} Å", transform=axes.transAxes)
+    begin, y = at[0] + 0.06, at[1] + 0.07
+    end = begin + length_A / width_A
+    for colour, width in (("black", 5), ("white", 3)):
+        axes.plot([begin, end], [y, y], color=colour, lw=width, solid_capstyle="butt")
+    label = axes.text((begin + end) / 2, y + 0.03, f"{length_A} Å")
     label.set(color="white", ha="center", va="bottom", fontsize=9.5)
     label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
 
