@@ -31,6 +31,12 @@ __device__ double2 plane_at(const float2* plane, int radius, const float* window
     return sum;
 }
 
+// An average at a whole frequency, x >= 0.
+__device__ double2 average_at(const float2* plane, int radius, float x, float y) {
+    const float2 v = plane[(static_cast<int>(y) + radius) * (radius + 1) + static_cast<int>(x)];
+    return make_double2(v.x, v.y);
+}
+
 __device__ double2 volume_at(const float2* volume, int radius, double x, double y, double z) {
     const double sign = x >= 0.0 ? 1.0 : -1.0;
     x *= sign;
@@ -61,11 +67,13 @@ __device__ double contrast_at(const float* c, double x, double y, double even) {
 }  // namespace
 
 // Log weights without priors, of states given one by one. Grid: (n), blocks of 256.
-//   image, psi (n) int; shift (n) float2 in A; matrix (n, 9) directions as the reference is read; others as in turn_rows.
+//   image, psi, of_class (n) int; shift (n) float2 in A; matrix (n, 9) directions as the reference is read;
+//   references (n_class, size) float2, volumes or, where planar, averages; others as in turn_rows.
 //   score (n) double, written.
 extern "C" __global__ void exact_scores(const int* __restrict__ image, const int* __restrict__ psi,
                                         const float2* __restrict__ shift, const float* __restrict__ matrix,
-                                        const float2* __restrict__ volume, int radius, float padding,
+                                        const int* __restrict__ of_class, const float2* __restrict__ references,
+                                        long long size, int planar, int radius, float padding,
                                         const float2* __restrict__ planes, long long plane_size, int plane_radius,
                                         const float* __restrict__ ctf, const float* __restrict__ scale,
                                         const int* __restrict__ group, const Optics* __restrict__ optics,
@@ -94,7 +102,10 @@ extern "C" __global__ void exact_scores(const int* __restrict__ image, const int
         sincospi(-2.0 * (kx * x_A + ky * y_A), &sine_k, &cosine_k);
         const double re = v.x * cosine_k - v.y * sine_k, im = v.x * sine_k + v.y * cosine_k;
         const double px = padding * x, py = padding * y;
-        const double2 r = volume_at(volume, radius, d[0] * px + d[3] * py, d[1] * px + d[4] * py, d[2] * px + d[5] * py);
+        const float2* reference = references + of_class[n] * size;
+        const double2 r = planar ? average_at(reference, radius, qx[p], qy[p])
+                                 : volume_at(reference, radius, d[0] * px + d[3] * py, d[1] * px + d[4] * py,
+                                             d[2] * px + d[5] * py);
         const double w = score_weight[static_cast<long long>(o) * stride + p];
         sum += w * (f * (r.x * re + r.y * im) - 0.5 * f * f * (r.x * r.x + r.y * r.y));
     }

@@ -140,6 +140,7 @@ template <> struct Product<Split> : Product<half> {
 //   table (2, n_row, pitch) T; base (n_group, pitch) float2; power (n_group, pitch);
 //   prior: of parent pairs, (n_d, n_t) of every parent group from prior_start on, with the prior of the shift in it;
 //          or null: row_prior of each listed direction plus log_shift (n_img, n_trans).
+//   n_score: pixels that count, the first of them; the sums take all.
 //   out: (n_d family, n_t family) of each group from out_start on.
 // Grid: number of tiles. A row of the table is read once a tile, a shifted image is made where it is used.
 //   T is the type of the table, P how products are made: half, Split, float or double.
@@ -150,7 +151,7 @@ __global__ void __launch_bounds__(kThreads)
                    const long long* __restrict__ out_start, const int* __restrict__ d_start,
                    const int* __restrict__ n_d, const int* __restrict__ t_start, const int* __restrict__ n_t,
                    const int* __restrict__ rows, const int* __restrict__ shifts, const T* __restrict__ table,
-                   long long n_row, int pitch, const float2* __restrict__ base, const float* __restrict__ power,
+                   long long n_row, int pitch, int n_score, const float2* __restrict__ base, const float* __restrict__ power,
                    const int* __restrict__ group, const Optics* __restrict__ optics,
                    const float* __restrict__ cosine, const float* __restrict__ sine,
                    const float2* __restrict__ shift_A, int n_trans, const float* __restrict__ qx,
@@ -190,7 +191,7 @@ __global__ void __launch_bounds__(kThreads)
     Product<P> product;
     double h = 0.0;
     __syncthreads();
-    for (int p0 = 0; p0 < pitch; p0 += S::pixels) {
+    for (int p0 = 0; p0 < n_score; p0 += S::pixels) {
         constexpr int each = S::pixels / 4;
         float h_step = 0.0f;
         const T* re = table + row * pitch + p0 + part * each;
@@ -201,7 +202,7 @@ __global__ void __launch_bounds__(kThreads)
             const T a = row_used ? re[k] : narrow<T>(0.0f), b = row_used ? im[k] : narrow<T>(0.0f);
             C::put(d_tile + my_row * S::row, p, widen(a));
             C::put(d_tile + my_row * S::row, S::pixels + p, widen(b));
-            h_step += my_power[p0 + p] * static_cast<float>(square(a, b));
+            if (p0 + p < n_score) h_step += my_power[p0 + p] * static_cast<float>(square(a, b));
         }
         h += h_step;
         constexpr int lanes = kThreads / S::pixels;
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(kThreads)
         const float x = qx[p0 + p], y = qy[p0 + p];
         for (int t = threadIdx.x / S::pixels; t < kTile; t += lanes) {
             float2 moved = make_float2(0.0f, 0.0f);
-            if (t < used_t) moved = times(value, phase(x * shift_of[t].x + y * shift_of[t].y));
+            if (t < used_t && p0 + p < n_score) moved = times(value, phase(x * shift_of[t].x + y * shift_of[t].y));
             C::put(t_tile + t * S::row, p, moved.x);
             C::put(t_tile + t * S::row, S::pixels + p, moved.y);
         }

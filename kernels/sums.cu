@@ -145,14 +145,39 @@ __device__ __forceinline__ void insert_pixel(const float* m, float x, float y, f
     }
 }
 
+// As insert_pixel, for a grid of class averages (2R+1, R+1): four elements.
+__device__ __forceinline__ void insert_in_plane(const float* m, float x, float y, float4 value, int radius,
+                                                float4* __restrict__ grid) {
+    float u = m[0] * x + m[3] * y, v = m[1] * x + m[4] * y;
+    const float sign = u >= 0.0f ? 1.0f : -1.0f;
+    u *= sign;
+    v *= sign;
+    const float x0 = floorf(u), y0 = floorf(v), fx = u - x0, fy = v - y0;
+    value.y *= sign;
+    grid += static_cast<long long>(static_cast<int>(y0) + radius) * (radius + 1) + static_cast<int>(x0);
+#pragma unroll
+    for (int corner = 0; corner < 4; ++corner) {
+        const int dx = corner & 1, dy = corner >> 1;
+        const float share = (dx ? fx : 1.0f - fx) * (dy ? fy : 1.0f - fy);
+        add(grid + dx + dy * (radius + 1), make_float4(share * value.x, share * value.y, share * value.z, 0.0f));
+    }
+}
+
+// Elements of the grid of one class.
+__device__ __forceinline__ long long grid_size(int radius, int planar) {
+    const long long plane = static_cast<long long>(2 * radius + 1) * (radius + 1);
+    return planar ? plane : plane * (2 * radius + 1);
+}
+
 }  // namespace
 
 // Back-projection: every image, weighted over its states, into the padded grid; or into slices, one for every
 // orientation of the grid, which are inserted once at the end: one addition a pixel, side by side, for eight scattered ones.
 //   rows (n_img, n_still) float2 unmasked transforms at the image's own pixels; sx, sy, even, place_x, place_y, weight
 //   (n_optics, n_still), even may be null; number (n_entry) of the orientation.
-//   grid (2R+1, 2R+1, R+1) float4: real, imaginary, weight, unused; or slices (n_orientation, n_still) float4, the other
-//   one null; added to.
+//   of_class (n_row) class of each row of the table;
+//   grid (n_class, 2R+1, 2R+1, R+1) float4: real, imaginary, weight, unused; without the first axis of space for class
+//   averages (planar); or slices (n_orientation, n_still) float4, the other one null; added to.
 // Grid: (n_still / 128 rounded up, n_img).
 extern "C" __global__ void back_project(const int* __restrict__ entry_start, const Entry* __restrict__ entries,
                                         const float* __restrict__ orientation, const float2* __restrict__ rows,
@@ -162,8 +187,8 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
                                         const float* __restrict__ even, const float* __restrict__ weight_of,
                                         int n_still, const float* __restrict__ ctf, const float* __restrict__ scale,
                                         const int* __restrict__ group, const StillOptics* __restrict__ optics,
-                                        int radius, float padding, float4* __restrict__ grid,
-                                        const int* __restrict__ number, float4* __restrict__ slices) {
+                                        const int* __restrict__ of_class, int radius, float padding, int planar,
+                                        float4* __restrict__ grid, const int* __restrict__ number, float4* __restrict__ slices) {
     const int i = blockIdx.y, p = blockIdx.x * blockDim.x + threadIdx.x;
     const int first = entry_start[i], last = entry_start[i + 1];
     if (p >= n_still || first == last) return;
@@ -187,20 +212,27 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
         if (e + 1 < last && entries[e + 1].row == entries[e].row && entries[e + 1].base == entries[e].base) continue;
         const float4 sum = make_float4(factor * mean.x, factor * mean.y, power * weight, 0.0f);
         if (slices) add(slices + static_cast<long long>(number[e]) * n_still + p, sum);
-        else insert_pixel(orientation + 6 * static_cast<long long>(e), px, py, sum, radius, grid);
+        else {
+            float4* mine = grid + of_class[entries[e].row] * grid_size(radius, planar);
+            const float* m = orientation + 6 * static_cast<long long>(e);
+            if (planar) insert_in_plane(m, px, py, sum, radius, mine);
+            else insert_pixel(m, px, py, sum, radius, mine);
+        }
         mean = make_float2(0.0f, 0.0f);
         weight = 0.0f;
     }
 }
 
 // Slices of all orientations into the padded grid, at the end of the expectation step.
-//   direction (n_row, 9) matrices; slices (n_row, n_psi, n_still) float4; place_x, place_y (n_still) of the one geometry.
+//   direction (n_row, 9) matrices; slices (n_row, n_psi, n_still) float4; of_class (n_row);
+//   place_x, place_y (n_still) of the one geometry.
 // Grid: (n_still / 128 rounded up, rows at a time).
 extern "C" __global__ void insert_slices(const float4* __restrict__ slices, const float* __restrict__ direction,
                                          const float* __restrict__ cosine, const float* __restrict__ sine, int n_row,
                                          int n_psi, const StillOptics* __restrict__ optics,
                                          const float* __restrict__ place_x, const float* __restrict__ place_y,
-                                         int n_still, int radius, float padding, float4* __restrict__ grid) {
+                                         int n_still, const int* __restrict__ of_class, int radius, float padding,
+                                         int planar, float4* __restrict__ grid) {
     const int p = blockIdx.x * blockDim.x + threadIdx.x;
     if (p >= n_still) return;
     const float* back = optics[0].back_turn;
@@ -215,6 +247,8 @@ extern "C" __global__ void insert_slices(const float4* __restrict__ slices, cons
             m[k] = back[0] * a + back[2] * b;
             m[3 + k] = back[1] * a + back[3] * b;
         }
-        insert_pixel(m, padding * place_x[p], padding * place_y[p], value, radius, grid);
+        float4* mine = grid + of_class[row / n_psi] * grid_size(radius, planar);
+        if (planar) insert_in_plane(m, padding * place_x[p], padding * place_y[p], value, radius, mine);
+        else insert_pixel(m, padding * place_x[p], padding * place_y[p], value, radius, mine);
     }
 }

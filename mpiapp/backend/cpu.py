@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
 
 F32 = NDArray[np.float32]
+T = TypeVar("T")
 BATCH = 32
 
 
@@ -88,10 +89,19 @@ class CpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         return array
 
+    def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return work()
+
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""
         reduced = team.reduce_set(s, [] if grid is None else [grid])
         return reduced[0] if reduced and team.is_root(s) else None
+
+    def allreduce_grid(self, team: Team, s: int, grid: Any) -> Any:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        reduced = team.allreduce_set(s, [] if grid is None else [grid])
+        return reduced[0] if reduced else None
 
     def symmetrise(self, sums: NDArray[np.float64], group: PointGroup, padding: float) -> NDArray[np.float64]:
         """See :class:`mpiapp.backend.base.Backend`."""

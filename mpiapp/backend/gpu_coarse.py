@@ -22,9 +22,11 @@ def global_states(
     power: Any,
     log_direction: Any,
     log_shift: Any,
+    only: Any,
     fraction: float,
     maximum: int,
     correlate: bool,
+    n_class: int,
 ) -> tuple[States, Any]:
     """Score every direction, in-plane angle and shift; the significant states and their number for each image.
 
@@ -34,8 +36,9 @@ def global_states(
     Parameters
     ----------
     p : with the first half of the in-plane angles.
-    table : (2, n_dir, pitch);  power : (n_dir, pitch) |P|^2.
-    log_direction : (n_dir,);  log_shift : (n, n_trans), float32.
+    table : (2, n_dir, pitch);  power : (n_dir, pitch) |P|^2; the directions of class after class.
+    log_direction : (n_dir,);  log_shift : (n, n_centre, n_trans), float32.
+    only : (n,) int32 the class that each image is compared with, or None.
     """
     cupy, n, n_psi, n_trans = p.kernels.cupy, len(images.planes), p.n_psi, p.n_trans
     n_dir, n_row = table.shape[1], n_psi * n_trans
@@ -58,7 +61,8 @@ def global_states(
     del real, imaginary
     with p.kernels.timed("coarse power"):
         h = weight @ power.T
-    arguments = (scores, h, log_direction, log_shift, n_dir, n_psi, n_trans, correlate)
+    arguments = (scores, h, log_direction, log_shift, n_dir, n_dir // n_class, log_shift.shape[1], n_psi, n_trans, only,
+                 correlate)  # fmt: skip
     p.kernels.launch("select.cu", "combine_halves", (blocks(n_dir), n_row, n), arguments)
     start = cupy.arange(n + 1, dtype=np.int64) * (2 * half)
     chosen = select(p.kernels, scores, start, fraction, maximum, correlate)
@@ -90,6 +94,7 @@ def grouped(
     Parameters
     ----------
     rows : int32, row of the table of each listed direction's first child.
+    log_shift : (n, 1, n_trans), where the groups hold no priors of their own.
     family : children of an in-plane angle, of a direction, of a shift.
     image_of, psi_of : of the groups; with children, those of a parent group follow one another.
     """
@@ -105,9 +110,9 @@ def grouped(
     scores = cupy.empty(int(ends[0]), np.float32)
     base, weight = p.turned(images, image_of, psi_of)
     arguments = (tile_start, n, of_psi, of_rows, of_shifts, image_of, psi_of, out_start, groups.d_start, groups.n_d,
-                 groups.t_start, groups.n_t, rows, groups.shifts, table, np.int64(table.shape[1]), p.pitch, base, weight,
-                 images.group, p.optics, p.cosine, p.sine, p.shift_A, log_shift.shape[1], p.qx, p.qy, groups.prior,
-                 groups.prior_start, groups.row_prior, log_shift, correlate, scores)  # fmt: skip
+                 groups.t_start, groups.n_t, rows, groups.shifts, table, np.int64(table.shape[1]), p.pitch, p.n_score,
+                 base, weight, images.group, p.optics, p.cosine, p.sine, p.shift_A, log_shift.shape[-1], p.qx, p.qy,
+                 groups.prior, groups.prior_start, groups.row_prior, log_shift, correlate, scores)  # fmt: skip
     kernels.launch(
         "fine.cu",
         f"grouped_scores<{p.precision.kernel}, {p.precision.product}>",

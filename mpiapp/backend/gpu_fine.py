@@ -14,19 +14,11 @@ from mpiapp.backend.gpu_groups import Groups, starts
 from mpiapp.backend.gpu_images import DeviceImages, MapSide
 from mpiapp.backend.gpu_kernels import MOST_ROWS, blocks
 from mpiapp.backend.gpu_pass import Pass
+from mpiapp.backend.gpu_references import Rows, Slices
 from mpiapp.backend.gpu_select import Selection, select
 from mpiapp.kernels.arguments import Posterior
 
 ENTRY_WORDS = 8
-
-
-@dataclass
-class Slices:
-    """Fine slices: a table, the row of each coarse direction's first child, and the matrices of the rows."""
-
-    table: Any  # (2, rows, pitch)
-    row_of: Any  # (n_dir,) int32
-    matrices: Any  # (rows, 9) float32, object to image coordinates of the map that is made
 
 
 @dataclass
@@ -37,7 +29,7 @@ class Scored:
     image_of: Any
     psi_of: Any
     rows: Any  # row of the table of each listed direction's first child
-    matrices: Any  # of the rows
+    slices: Rows
     scores: Any
     out_start: Any
     found: Any  # accepted ones
@@ -47,12 +39,16 @@ class Scored:
 class Target:
     """What back-projection adds to."""
 
-    grid: Any  # (2 R + 1, 2 R + 1, R + 1, 4) float32
+    grid: Any  # (n_class, 2 R + 1, 2 R + 1, R + 1, 4) float32, without the first axis of space for averages
     padding: float
-    n_dir: int
-    slices: Any = (
-        None  # (orientations of the fine grid, n_still, 4) float32: sums that are inserted at the end
-    )
+    planar: bool
+    # (orientations of the fine grid of all classes, n_still, 4) float32: sums that are inserted at the end
+    slices: Any = None
+
+    @property
+    def radius(self) -> int:
+        """R of the grid."""
+        return int(self.grid.shape[-2]) - 1
 
 
 def fine_pass(
@@ -63,12 +59,19 @@ def fine_pass(
     still: MapSide,
     target: Target,
     log_shift: Any,
+    centre_A: Any,
+    per_class: int,
     family: tuple[int, int, int],
     fraction: float,
     correlate: bool,
     n_shell: int,
 ) -> tuple[Posterior, Scored, Callable[[], None]]:
     """Posterior over the children of the grouped states, and its sums; what of it goes to the host comes as one.
+
+    Parameters
+    ----------
+    centre_A : (n_centre, 2) centre of the prior of the offsets, for each class or for all.
+    per_class : coarse rows of a class.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def fine_pass(
     )
     rows = slices.row_of[groups.directions]
     scores, out_start, base, weight = grouped(
-        p, groups, images, slices.table, rows, log_shift, family, correlate, image_of, psi_of
+        p, groups, images, slices.rows.table, rows, log_shift, family, correlate, image_of, psi_of
     )
     start = image_starts(cupy, image_of, out_start, n)
     chosen = select(p.kernels, scores, start, fraction, 0, correlate)
@@ -92,20 +95,23 @@ def fine_pass(
     listed, child, shift = (cupy.empty(m, np.int32) for _ in range(3))
     arguments = (chosen.found, m, out_start, int(image_of.size), *family, image_of, psi_of, groups.d_start,
                  groups.t_start, groups.n_t, rows, groups.shifts, scores, chosen.best, chosen.total, images.group,
-                 p.optics, still.optics, p.cosine, p.sine, p.shift_A, slices.matrices, entries, orientation, listed,
+                 p.optics, still.optics, p.cosine, p.sine, p.shift_A, slices.rows.matrices, entries, orientation, listed,
                  child, shift)  # fmt: skip
     p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
     entry_start = starts(cupy, chosen.count, np.int32)
-    cross, power = _reference_sums(p, slices.table, entries, entry_start, base, weight, n, n_shell)
+    cross, power = _reference_sums(p, slices.rows.table, entries, entry_start, base, weight, n, n_shell)
     direction = groups.directions[listed]
     number = None
     if target.slices is not None:
         fine = direction * np.int32(family[1]) + child // np.int32(of_psi)
         number = fine * np.int32(p.n_psi) + psi_of[entries.view(np.int32)[:, 1]]
     w, image = entries[:, 2].astype(np.float64), entries.view(np.int32)[:, 7]
-    direction_weight = _sums_by(cupy, direction, w, target.n_dir)
+    n_class = int(target.grid.shape[0])
+    row_weight = _sums_by(cupy, direction, w, n_class * per_class)
+    of_class = direction // np.int32(per_class)
     offset = cupy.asarray(images.old_A)[image] + p.shift_A[shift]
-    square = (offset**2).sum(1)
+    row_shift = cupy.stack([_sums_by(cupy, of_class, w * offset[:, c], n_class) for c in (0, 1)], axis=1)
+    square = ((offset - centre_A[of_class if len(centre_A) > 1 else 0]) ** 2).sum(1)
     variance, total = _sums_by(cupy, image, w * square, n), _sums_by(cupy, image, w, n)
     best = _best(cupy, chosen, entries, psi_of, direction, child, shift, of_psi)
     posterior = Posterior(
@@ -115,16 +121,16 @@ def fine_pass(
         1 / chosen.total,
         cross,
         power,
-        direction_weight,
-        (w[:, None] * offset).sum(0, keepdims=True),
+        row_weight,
+        row_shift,
         variance,
         total,
     )
 
     def project() -> None:
-        _back_project(p, images, still, target, entries, entry_start, orientation, number)
+        _back_project(p, images, still, target, slices.rows, entries, entry_start, orientation, number)
 
-    scored = Scored(groups, image_of, psi_of, rows, slices.matrices, scores, out_start, chosen.found)
+    scored = Scored(groups, image_of, psi_of, rows, slices.rows, scores, out_start, chosen.found)
     return posterior, scored, project
 
 
@@ -154,6 +160,7 @@ def _back_project(
     images: DeviceImages,
     still: MapSide,
     target: Target,
+    rows: Rows,
     entries: Any,
     entry_start: Any,
     orientation: Any,
@@ -161,16 +168,17 @@ def _back_project(
 ) -> None:
     arguments = (entry_start, entries, orientation, images.rows, still.kx, still.ky, still.place_x, still.place_y,
                  still.sx, still.sy, still.even, still.weight, still.n_pix, images.ctf, images.scale, images.group,
-                 still.optics, target.grid.shape[2] - 1, target.padding, target.grid, number, target.slices)  # fmt: skip
+                 still.optics, rows.of_class, target.radius, target.padding, target.planar, target.grid, number,
+                 target.slices)  # fmt: skip
     grid = (blocks(still.n_pix, 128), len(images.rows))
     p.kernels.launch("sums.cu", "back_project", grid, arguments, block=128)
 
 
-def insert_slices(p: Pass, target: Target, still: MapSide, matrices: Any) -> None:
+def insert_slices(p: Pass, target: Target, still: MapSide, fine: Rows) -> None:
     """Add the sums by orientation to the grid."""
-    rows = len(matrices)
-    arguments = (target.slices, matrices, p.cosine, p.sine, rows, p.n_psi, still.optics, still.place_x, still.place_y,
-                 still.n_pix, target.grid.shape[2] - 1, target.padding, target.grid)  # fmt: skip
+    rows = len(fine.matrices)
+    arguments = (target.slices, fine.matrices, p.cosine, p.sine, rows, p.n_psi, still.optics, still.place_x, still.place_y,
+                 still.n_pix, fine.of_class, target.radius, target.padding, target.planar, target.grid)  # fmt: skip
     grid = (blocks(still.n_pix, 128), min(rows * p.n_psi, MOST_ROWS))
     p.kernels.launch("sums.cu", "insert_slices", grid, arguments, block=128)
     target.slices = None
@@ -201,12 +209,12 @@ def to_host(cupy: Any, posterior: Posterior) -> Posterior:
     return Posterior(*values)
 
 
-def no_posterior(n: int, n_shell: int, n_dir: int) -> Posterior:
+def no_posterior(n: int, n_shell: int, n_class: int, per_class: int) -> Posterior:
     """The posterior of images without any state."""
     zero: NDArray[np.float64] = np.zeros(n)
     return Posterior(
         np.zeros((n, 5), np.int32), np.zeros(n, np.float32), zero, np.zeros(n, np.float32), np.zeros((n, n_shell)),
-        np.zeros((n, n_shell)), np.zeros(n_dir), np.zeros((1, 2)), zero.copy(), zero.copy(),
+        np.zeros((n, n_shell)), np.zeros(n_class * per_class), np.zeros((n_class, 2)), zero.copy(), zero.copy(),
     )  # fmt: skip
 
 
@@ -215,4 +223,5 @@ def joined(parts: list[Posterior]) -> Posterior:
     if len(parts) == 1:
         return parts[0]
     whole = Posterior(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-    return whole._replace(row_weight=np.sum([part.row_weight for part in parts], axis=0))
+    names = ("row_weight", "row_shift")
+    return whole._replace(**{name: np.sum([getattr(p, name) for p in parts], axis=0) for name in names})

@@ -14,7 +14,7 @@ class States:
 
     image: Any  # int32
     psi: Any  # int32
-    direction: Any  # int32
+    direction: Any  # int32, coarse row: that of class after class
     shift: Any  # int32
     prior: Any  # float32 log prior of the orientation
 
@@ -66,12 +66,15 @@ def expand(cupy: Any, counts: Any) -> tuple[Any, Any, Any]:
     return run, item - start[run], start
 
 
-def group_states(cupy: Any, states: States, n_psi: int, n_dir: int, n_trans: int, log_shift: Any) -> Groups:
+def group_states(
+    cupy: Any, states: States, n_psi: int, n_dir: int, n_trans: int, log_shift: Any, per_class: int
+) -> Groups:
     """Group states by image and in-plane angle; the pairs of a group that were not accepted get no weight.
 
     Parameters
     ----------
-    log_shift : (n_img, n_trans) log prior of the coarse shifts.
+    n_dir : coarse rows, per_class of each class.
+    log_shift : (n_img, n_centre, n_trans) log prior of the coarse shifts, one centre for all classes or one for each.
     """
     key = states.image.astype(np.int64) * n_psi + states.psi
     new = cupy.ones(key.size, bool)
@@ -87,7 +90,8 @@ def group_states(cupy: Any, states: States, n_psi: int, n_dir: int, n_trans: int
     prior_start = starts(cupy, n_d * n_t)
     prior = cupy.full(int(prior_start[-1]), -np.inf, np.float32)
     place = prior_start[group] + (d_at - d_start[group]) * n_t[group] + (t_at - t_start[group])
-    prior[place] = states.prior + log_shift[states.image, states.shift]
+    centre = states.direction // per_class if log_shift.shape[1] > 1 else 0
+    prior[place] = states.prior + log_shift[states.image, centre, states.shift]
     small = np.int32
     return Groups(
         states.image[first], states.psi[first], d_start[:-1].astype(small), n_d.astype(small),

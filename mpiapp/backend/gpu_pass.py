@@ -12,6 +12,7 @@ from mpiapp.backend.arguments import make_optics, make_pixels
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.gpu_kernels import MOST_ROWS, Kernels, Precision, blocks
 from mpiapp.model.interpolation import window_polynomials
+from mpiapp.model.pixels import pixel_list
 
 # rows of tables begin at multiples of this many pixels, the step of the grouped products
 ALIGNMENT = 64
@@ -27,6 +28,7 @@ class Pass:
     kernels: Kernels
     precision: Precision
     n_pix: int
+    n_score: int  # pixels that count in the scores, the first of all
     pitch: int
     qx: Any  # (pitch,) pixels of the model plane
     qy: Any
@@ -55,15 +57,24 @@ class Pass:
         """Shifts of the pass."""
         return int(self.shift_A.shape[0])
 
-    def slices(self, volume: Any, padding: float, matrices: Any, rows: int) -> Any:
-        """Slices of directions as a table (2, rows, pitch): real parts, imaginary parts."""
-        cupy = self.kernels.cupy
+    def slices(self, volumes: Any, of_class: Any, padding: float, matrices: Any) -> Any:
+        """Slices of volumes (n_class, ...) as a table (2, rows, pitch): real parts, imaginary parts."""
+        cupy, rows = self.kernels.cupy, len(matrices)
         out = cupy.empty((2, rows, self.pitch), self.precision.dtype)
         y = min(rows, 32768)
         grid = (blocks(self.pitch), y, blocks(rows, max(y, 1)))
-        arguments = (volume, volume.shape[2] - 1, padding, matrices, self.qx, self.qy, self.inverse_balance,
-                     self.n_pix, self.pitch, np.int64(rows), out)  # fmt: skip
+        arguments = (volumes, of_class, volumes.shape[-1] - 1, padding, matrices, self.qx, self.qy,
+                     self.inverse_balance, self.n_pix, self.pitch, np.int64(rows), out)  # fmt: skip
         self.kernels.launch("slicing.cu", f"slice_directions<{self.precision.kernel}>", grid, arguments)
+        return out
+
+    def averages(self, planes: Any, of_class: Any) -> Any:
+        """Class averages (n_class, 2 R + 1, R + 1) as a table: they lie on whole frequencies."""
+        cupy, radius = self.kernels.cupy, planes.shape[-1] - 1
+        x, y = (q[: self.n_pix].astype(np.int32) for q in (self.qx, self.qy))
+        values = planes[:, y + radius, x][of_class] * self.inverse_balance
+        out = cupy.zeros((2, len(of_class), self.pitch), self.precision.dtype)
+        out[0, :, : self.n_pix], out[1, :, : self.n_pix] = values.real, values.imag
         return out
 
     def slice_power(self, table: Any) -> Any:
@@ -98,12 +109,14 @@ def make_pass(
     shifts_A: NDArray[np.float64],
     correlate: bool,
     spectrum: NDArray[np.float64],
+    score_radius: int | None = None,
 ) -> Pass:
     """Constants of one pass.
 
     Parameters
     ----------
     spectrum : (n_shells,) tau2 of the reference, for the balance of both sides of the products.
+    score_radius : highest frequency that counts in the scores; None for all.
     """
     put = kernels.cupy.asarray
     pixels = make_pixels(setup, radius)
@@ -118,6 +131,7 @@ def make_pass(
     typical = np.maximum(typical, max(WEAKEST_SHELL * float(typical[1:].max(initial=0)), 1e-30))
     balance = typical[np.minimum(pixels.shell, typical.size - 1)].astype(np.float32)
     n_pix = pixels.qx.size
+    n_score = n_pix if score_radius is None else int(pixel_list(radius).prefix(score_radius))
     pitch = -(-n_pix // ALIGNMENT) * ALIGNMENT
     table = np.zeros(len(setup.optics), OPTICS)
     table["turn"] = optics.turn.reshape(-1, 4)
@@ -127,7 +141,7 @@ def make_pass(
     padded = np.zeros((2, pitch), np.float32)
     padded[0, :n_pix], padded[1, :n_pix] = pixels.qx, pixels.qy
     return Pass(
-        kernels, precision, n_pix, pitch, put(padded[0]), put(padded[1]), put(pixels.shell),
+        kernels, precision, n_pix, n_score, pitch, put(padded[0]), put(padded[1]), put(pixels.shell),
         1.0 / (setup.box * setup.pixel_size_A), put(balance), put(1 / balance), put(table.view(np.uint8)),
         put(np.ascontiguousarray(weight, np.float32)),
         put(optics.gamma_even) if optics.gamma_even.size else None,

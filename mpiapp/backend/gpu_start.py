@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import sys
 
 from mpiapp.backend.base import Backend
-from mpiapp.backend.device_query import free_memory, load_cupy, load_nccl, visible_devices
+from mpiapp.backend.device_query import free_memory, load_nccl
 from mpiapp.backend.gpu import GpuBackend
-from mpiapp.errors import DeviceError
+from mpiapp.backend.gpu_device import find_devices
 from mpiapp.parallel.base import Team
-from mpiapp.parallel.devices import Device, bind_team, table
-from mpiapp.parallel.errors import raise_together
+from mpiapp.parallel.devices import bind_team, table
 from mpiapp.parallel.nccl import make_device_sums
 
-
-def find_devices(team: Team) -> tuple[Any, tuple[Device, ...]]:
-    """CuPy and the devices that this rank sees; nothing for a leader with workers (all ranks).
-
-    Raises
-    ------
-    DeviceError
-        A rank that works has no CuPy or no device.
-    """
-    cupy: Any = None
-    devices: tuple[Device, ...] = ()
-    with raise_together(team):
-        if team.size == 1 or not team.is_leader:
-            cupy = load_cupy()
-            devices = visible_devices(cupy)
-            if not devices:
-                raise DeviceError(
-                    f"--gpu: no CUDA device is visible on {team.host}; see `mpiapp info`, or leave --gpu out to "
-                    "compute on processors"
-                )
-    return cupy, devices
+# Threads that feed the device wait for one another at every launch, by default up to 5 ms.
+SWITCH_S = 2e-4
 
 
 def start_gpu(
@@ -68,6 +48,7 @@ def start_gpu(
         from mpiapp.backend.cpu import CpuBackend
 
         return CpuBackend(threads)
+    sys.setswitchinterval(SWITCH_S)
     backend = GpuBackend(own.device.index, precision, own.share, clock=clock)
     if team.size > 1:
         with backend.device:

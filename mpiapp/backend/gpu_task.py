@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.backend.arguments import log_row_prior, log_shift_prior
+from mpiapp.backend.arguments import log_shift_prior
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
-from mpiapp.backend.batches import rows_of
+from mpiapp.backend.candidates import rows_near
 from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
-from mpiapp.backend.gpu_fine import Slices, Target, fine_pass, insert_slices, joined, no_posterior, to_host
+from mpiapp.backend.gpu_fine import Target, fine_pass, insert_slices, joined, no_posterior, to_host
+from mpiapp.backend.gpu_fixed import Sampling, fixed_sampling, fixed_states, log_priors
 from mpiapp.backend.gpu_groups import States, group_neighbourhoods, group_states
 from mpiapp.backend.gpu_images import DeviceImages, Kind, make_kind, prepare
 from mpiapp.backend.gpu_pass import Pass, make_pass
+from mpiapp.backend.gpu_references import References, Tables
 from mpiapp.backend.results import Outcome, batch_results
 from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.local_search import LocalNeighbourhoods
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.projection import reference_spectrum
-from mpiapp.model.search import Search
+from mpiapp.model.projection import grid_radius
+from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 # a table of all slices of a pass may take this share of the memory
 TABLE_SHARE = 0.1
-# and pays when it has at most this many directions for every particle
-TABLE_DIRECTIONS_PER_PARTICLE = 8
 # sums by orientation may take this share
 SLICES_SHARE = 0.16
 # scores of a batch that are held at a time
@@ -60,6 +60,7 @@ class Task:
         search: Search,
         data: ParticleData,
         poses: Poses,
+        tables: bool = True,
     ) -> None:
         self.backend, self.setup, self.model, self.search = backend, setup, model, search
         self.cupy, self.kernels = backend.cupy, backend.kernels
@@ -67,18 +68,21 @@ class Task:
         self.errors: NDArray[np.float64] | None = None  # of a sample of scores, nats
         self.n_particles = len(data)
         self.sums = WeightedSums.zeros(
-            (0,), len(setup.optics), setup.n_shells, setup.n_groups, 1, search.n_directions
+            (0,),
+            len(setup.optics),
+            setup.n_shells,
+            setup.n_groups,
+            len(model.transforms),
+            search.n_directions,
         )
         self.lock = threading.Lock()
-        put = self.cupy.asarray
-        (transform,) = model.transforms  # one class: settings.check_supported
-        self.volume = put(transform)
+        self.references = References(self.kernels, setup, model)
         self._make_passes()
-        self.log_direction = put(log_row_prior(model.direction_prior))
+        self.log_row = log_priors(model, search)
+        self.log_direction = self.cupy.asarray(self.log_row)
+        self.centre_A = self.cupy.asarray(model.offset_centre_A.astype(np.float32))
         self.family = (2**search.oversampling, search.children, search.shift_children)
-        side = self.volume.shape[0]
-        grid = self.cupy.zeros((side, side, self.volume.shape[2], 4), np.float32)
-        self.target = Target(grid, setup.padding, search.n_directions)
+        self.target = Target(self._empty_grid(), setup.padding, search.planar)
         kinds = {(o.box, o.pixel_size_A) for o in setup.optics}
         self.kinds: dict[tuple[int, float], Kind] = {
             kind: make_kind(self.kernels, setup, model, search, *kind) for kind in kinds
@@ -86,54 +90,45 @@ class Task:
         for box in {box for box, _ in kinds}:
             of_box = np.array([o.box == box for o in setup.optics])[data.optics]
             backend.cache.reserve(box, data.particle_id[of_box])
-        self._make_tables()
+        if search.free is Free.ALL:
+            self._make_tables(TABLE_SHARE * backend.memory if tables else 0.0)
+
+    def _empty_grid(self) -> Any:
+        r = grid_radius(self.search.r_max, self.setup.padding)
+        space = (2 * r + 1, r + 1) if self.search.planar else (2 * r + 1, 2 * r + 1, r + 1)
+        return self.cupy.zeros((self.references.n_class, *space, 4), np.float32)
 
     def _make_passes(self) -> None:
         setup, model, search = self.setup, self.model, self.search
-        spectrum = reference_spectrum(self.volume, setup.padding, setup.n_shells)
-        psi = search.grid.psi_deg
+        spectrum = self.references.spectrum(setup.n_shells)
+        psi = search.coarse_psi_deg
         if search.sigma_deg is None:
             psi = psi[: psi.size // 2]
         common = (self.kernels, self.backend.precision, setup, model)
         rest = (search.correlate, spectrum)
         self.coarse: Pass = make_pass(*common, search.r_coarse, psi, search.coarse_shifts_A, *rest)
-        self.fine: Pass = make_pass(*common, search.r_max, search.fine_psi_deg, search.fine_shifts_A, *rest)
+        self.fine: Pass = make_pass(
+            *common, search.r_max, search.fine_psi_deg, search.fine_shifts_A, *rest, search.r_score
+        )
 
-    def _make_tables(self) -> None:
-        search, put = self.search, self.cupy.asarray
-        n = search.n_directions
-        self.coarse_table = self.fine_table = None
-        if search.sigma_deg is None or self._pays(n, self.coarse):
-            self.coarse_table = self._slice(self.coarse, self._matrices(search.coarse_matrices)[1])
-            if search.sigma_deg is None:
-                self.coarse_power = self.coarse.slice_power(self.coarse_table)
-        if self._pays(n * search.children, self.fine):
-            self.fine_matrices, framed = self._matrices(search.fine_matrices)
-            self.fine_table = self._slice(self.fine, framed)
+    def _make_tables(self, limit: float) -> None:
+        """Tables of slices; what can be left out only where it takes no more than a limit in bytes."""
+        passes = (self.coarse, self.fine)
+        self.tables = Tables(self.references, self.search, passes, self.n_particles, limit)
+        if self.search.sigma_deg is None:
+            assert self.tables.coarse is not None
+            self.coarse_power = self.coarse.slice_power(self.tables.coarse.table)
+        if self.tables.fine is not None:
             self._make_slices()
-        self.every_row = put(np.arange(n, dtype=np.int32))
 
     def _make_slices(self) -> None:
         """Sums by orientation, where they fit and all images share one geometry."""
         kinds = list(self.kinds.values())
         turns = {o.magnification for o in self.setup.optics}
-        rows = self.search.n_directions * self.search.children * self.fine.n_psi
+        rows = self.tables.n_rows * self.search.children * self.fine.n_psi
         size = 16 * rows * kinds[0].still.n_pix
         if len(kinds) == 1 and len(turns) == 1 and size <= SLICES_SHARE * self.backend.memory:
             self.target.slices = self.cupy.zeros((rows, kinds[0].still.n_pix, 4), np.float32)
-
-    def _matrices(self, matrices: NDArray[np.float64]) -> tuple[Any, Any]:
-        """Matrices of directions, and those that the reference is read with: (n, 9) float32."""
-        put, flat = self.cupy.asarray, (len(matrices), 9)
-        framed = matrices @ self.model.frame
-        return put(matrices.reshape(flat).astype(np.float32)), put(framed.reshape(flat).astype(np.float32))
-
-    def _pays(self, rows: int, p: Pass) -> bool:
-        small = 2 * rows * p.pitch * p.precision.bytes <= TABLE_SHARE * self.backend.memory
-        return small and rows <= TABLE_DIRECTIONS_PER_PARTICLE * max(self.n_particles, 64)
-
-    def _slice(self, p: Pass, framed: Any) -> Any:
-        return p.slices(self.volume, float(self.setup.padding), framed, len(framed))
 
     def order(self, near: LocalNeighbourhoods | None) -> NDArray[np.int64]:
         """Order of the particles: neighbours on the sphere together in local searches.
@@ -159,17 +154,25 @@ class Task:
         images = prepare(self.kernels, self.setup, self.model, kind, data, poses, raw)
         model, shifts_A = self.model, (self.search.coarse_shifts_A, self.search.fine_shifts_A)
         shifts = log_shift_prior(shifts_A, images.old_A, model.offset_centre_A, model.sigma_offset_A)
-        log_shift = self.cupy.asarray(shifts.log_prior[:, 0])
-        part = None if near is None else rows_of(near, rows)
-        states, count = self._coarse(images, log_shift, part)
+        log_shift = self.cupy.asarray(shifts.log_prior)
+        only = poses.class_number.astype(np.int32) - 1 if self.search.keep_class else None
+        if self.search.free is Free.ALL:
+            s, classes = self.search, self.references.n_class
+            part = None if near is None else rows_near(near, rows, classes, s.n_directions, only)
+            sampling = Sampling(self.fine, s.n_directions, self.family, self.tables.fine_slices)
+            states, count = self._coarse(images, log_shift, part, only)
+        else:
+            sampling = fixed_sampling(self, data, poses, images)
+            log_shift = sampling.log_shift(log_shift)
+            states, count = fixed_states(self, len(data), sampling, only)
         bad = images.bad.get().astype(bool)
         if bad.any():
             # an image without states adds nothing to any sum
             states = states.take(self.cupy.flatnonzero(images.bad[states.image] == 0))
-        posterior, projections = self._fine(images, kind, states, log_shift)
+        posterior, projections = self._fine(images, kind, states, log_shift, sampling)
         batch = HostBatch(images.old_A, images.power.get().astype(np.float64), bad)
         n_significant = np.where(bad, 0, count.get())
-        outcome = Outcome(posterior, n_significant, self.search.n_directions)
+        outcome = Outcome(posterior, n_significant, sampling.per_class)
         # from here on nothing takes memory, so that a batch counts as a whole or not at all
         for project in projections:
             project()
@@ -178,34 +181,46 @@ class Task:
         return new, bad
 
     def _coarse(
-        self, images: DeviceImages, log_shift: Any, near: LocalNeighbourhoods | None
+        self,
+        images: DeviceImages,
+        log_shift: Any,
+        near: LocalNeighbourhoods | None,
+        only: NDArray[np.int32] | None,
     ) -> tuple[States, Any]:
         s = self.search
         limits = (s.fraction, s.max_significant, s.correlate)
         if near is None:
-            return self._global(images, log_shift, limits)
+            return self._global(images, log_shift, only, limits)
         assert s.sigma_deg is not None
         cutoff = max(3 * s.sigma_deg, 0.501 * s.grid.psi_step_deg)
         groups = group_neighbourhoods(
             self.cupy, near, self.coarse.n_psi, s.grid.psi_step_deg, s.sigma_deg, cutoff, self.coarse.n_trans
         )
-        table, row_of = self._coarse_slices(groups.directions)
-        return local_states(self.coarse, images, groups, table, row_of[groups.directions], log_shift, *limits)
+        slices = self.tables.coarse_slices(groups.directions)
+        rows = slices.row_of[groups.directions]
+        return local_states(self.coarse, images, groups, slices.rows.table, rows, log_shift, *limits)
 
     def _global(
-        self, images: DeviceImages, log_shift: Any, limits: tuple[float, int, bool]
+        self,
+        images: DeviceImages,
+        log_shift: Any,
+        only: NDArray[np.int32] | None,
+        limits: tuple[float, int, bool],
     ) -> tuple[States, Any]:
         """The dense coarse pass, as many images at a time as scores fit."""
         p, n = self.coarse, len(images.planes)
         rows = p.n_psi * p.n_trans
-        per_image = rows * (8 * self.search.n_directions + 2 * p.pitch * p.precision.bytes)
+        per_image = rows * (8 * self.tables.n_rows + 2 * p.pitch * p.precision.bytes)
+        table, own = self.tables.coarse, None if only is None else self.cupy.asarray(only)
+        assert table is not None
         at_once = int(max(1, min(n, SCORE_SHARE * self.backend.memory // per_image)))
         parts, counts = [], []
         for first in range(0, n, at_once):
             some = images.part(first, first + at_once)
+            part = slice(first, first + at_once)
             states, count = global_states(
-                p, some, self.coarse_table, self.coarse_power, self.log_direction,
-                log_shift[first : first + at_once], *limits,
+                p, some, table.table, self.coarse_power, self.log_direction, log_shift[part],
+                None if own is None else own[part], *limits, self.references.n_class,
             )  # fmt: skip
             states.image += np.int32(first)
             parts.append(states)
@@ -213,31 +228,29 @@ class Task:
         return _joined(self.cupy, parts), self.cupy.concatenate(counts)
 
     def _fine(
-        self, images: DeviceImages, kind: Kind, states: States, log_shift: Any
+        self, images: DeviceImages, kind: Kind, states: States, log_shift: Any, sampling: Sampling
     ) -> tuple[Posterior, list[Callable[[], None]]]:
         """The fine pass, as many images at a time as scores fit; the back-projections are left to do."""
-        search, n = self.search, len(images.planes)
-        n_shell = search.r_max + 1
+        search, n, p, n_class = self.search, len(images.planes), sampling.fine, self.references.n_class
+        n_shell, per_class, of_psi = search.r_max + 1, sampling.per_class, sampling.family[0]
         if not states.image.size:
-            return no_posterior(n, n_shell, search.n_directions), []
-        states = in_order(self.cupy, states, search.grid.n_psi)
-        groups = group_states(
-            self.cupy, states, search.grid.n_psi, search.n_directions, self.coarse.n_trans, log_shift
-        )
-        slices = self._fine_slices(groups.directions)
+            return no_posterior(n, n_shell, n_class, per_class), []
+        n_psi, rows = p.n_psi // of_psi, n_class * per_class
+        states = in_order(self.cupy, states, n_psi)
+        groups = group_states(self.cupy, states, n_psi, rows, log_shift.shape[-1], log_shift, per_class)
+        slices = sampling.slices(groups.directions)
         parts, projections = [], []
-        for first, last, g0, g1 in self._portions(groups, n):
+        for first, last, g0, g1 in self._portions(groups, n, sampling.family):
             some = groups.part(g0, g1)
             some.image = some.image - np.int32(first)
             posterior, scored, project = fine_pass(
-                self.fine, some, images.part(first, last), slices, kind.still, self.target,
-                log_shift[first:last], self.family, search.fraction, search.correlate, n_shell,
+                p, some, images.part(first, last), slices, kind.still, self.target, log_shift[first:last],
+                self.centre_A, per_class, sampling.family, search.fraction, search.correlate, n_shell,
             )  # fmt: skip
             if self.errors is None and not search.correlate:
                 self.errors = score_errors(
-                    self.fine, scored, images.part(first, last), self.volume, float(self.setup.padding),
-                    self.model.frame, self.family,
-                )  # fmt: skip
+                    p, scored, images.part(first, last), self.references, sampling.family
+                )
             parts.append(to_host(self.cupy, posterior))
             projections.append(project)
         whole = joined(parts)
@@ -245,9 +258,9 @@ class Task:
             whole = whole._replace(log_best=whole.log_best / np.sqrt(self.fine.correlation_weight))
         return whole, projections
 
-    def _portions(self, groups: Any, n: int) -> list[tuple[int, int, int, int]]:
+    def _portions(self, groups: Any, n: int, family: tuple[int, int, int]) -> list[tuple[int, int, int, int]]:
         """Runs of images, and of their groups, whose scores and turned rows fit together."""
-        of_psi, of_rows, of_shifts = self.family
+        of_psi, of_rows, of_shifts = family
         image = groups.image.get()
         size = (groups.n_d.astype(np.int64) * groups.n_t).get() * (of_psi * of_rows * of_shifts * 4 * 2)
         size = size + of_psi * self.fine.pitch * 12
@@ -263,36 +276,15 @@ class Task:
         edges = [np.searchsorted(image, [a, b]) for a, b in portions]
         return [(a, b, int(e[0]), int(e[1])) for (a, b), e in zip(portions, edges, strict=True)]
 
-    def _coarse_slices(self, directions: Any) -> tuple[Any, Any]:
-        """Slices of the directions of a batch, and the row of each direction."""
-        if self.coarse_table is not None:
-            return self.coarse_table, self.every_row
-        used = self.cupy.unique(directions)
-        row_of = self.cupy.zeros(self.search.n_directions, np.int32)
-        row_of[used] = self.cupy.arange(used.size, dtype=np.int32)
-        framed = self._matrices(self.search.coarse_matrices_of(used.get()))[1]
-        return self._slice(self.coarse, framed), row_of
-
-    def _fine_slices(self, directions: Any) -> Slices:
-        """Slices of the children of the directions of a batch."""
-        cupy, children = self.cupy, self.search.children
-        if self.fine_table is not None:
-            return Slices(self.fine_table, self.every_row * np.int32(children), self.fine_matrices)
-        used = cupy.unique(directions)
-        row_of = cupy.zeros(self.search.n_directions, np.int32)
-        row_of[used] = cupy.arange(used.size, dtype=np.int32) * np.int32(children)
-        rows = (used.get()[:, None].astype(np.int64) * children + np.arange(children)).ravel()
-        matrices, framed = self._matrices(self.search.fine_matrices_of(rows))
-        return Slices(self._slice(self.fine, framed), row_of, matrices)
-
     def total(self) -> WeightedSums:
         """Sums of all batches; the grid stays on the device, with a fourth, unused number a voxel."""
         self.cupy.cuda.Device().synchronize()
         if self.target.slices is not None:
             still = next(iter(self.kinds.values())).still
-            insert_slices(self.fine, self.target, still, self.fine_matrices)
+            assert self.tables.fine is not None
+            insert_slices(self.fine, self.target, still, self.tables.fine)
         self.cupy.cuda.get_current_stream().synchronize()
-        self.sums.grid = self.target.grid[None]
+        self.sums.grid = self.target.grid
         return self.sums
 
 

@@ -16,7 +16,8 @@ from mpiapp.model.projection import grid_radius, padded_box
 COMPLEX, REAL, SUM = 8, 4, 16  # bytes of complex64, float32 and of a voxel of the accumulators (float4)
 ROW_ALIGNMENT = 8  # numbers; rows of matrix products begin at multiples of 16 bytes
 RESERVED = 1 << 30  # CUDA context, cuBLAS, fragments of the pool
-SMALLEST_BATCH, WANTED_BATCH, LARGEST_BATCH = 1, 32, 512
+# beyond the largest a batch hides no more of what its launches cost on the host
+SMALLEST_BATCH, WANTED_BATCH, LARGEST_BATCH = 1, 32, 2048
 # Directions whose fine slices are held for an image at a time where there is no table of all
 FINE_DIRECTIONS = 64
 NUMBER_BYTES = {"auto": 2, "half": 2, "tf32": 4, "single": 4, "double": 8}
@@ -38,6 +39,7 @@ class Load:
     local : slices are made for each image.
     table : the fine slices of all directions are kept (never in a local search).
     number_bytes : size of a number in the score products.
+    planar : references are class averages.
     """
 
     box: int
@@ -52,6 +54,7 @@ class Load:
     local: bool = False
     table: bool = True
     number_bytes: int = 2
+    planar: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,12 @@ def grid_voxels(r_max: int, padding: float) -> int:
 def step_items(load: Load) -> tuple[Item, ...]:
     """Arrays of an expectation step, those of the device first, then those of an image of a batch."""
     voxels = grid_voxels(load.r_max, load.padding)
+    if load.planar:
+        voxels //= 2 * grid_radius(load.r_max, load.padding) + 1
     short, long = row_length(load.r_coarse), row_length(load.r_max)
     coarse, fine = 2 * short * load.number_bytes, 2 * long * load.number_bytes
     rows = load.n_dir * load.classes
-    held = min(load.n_dir, FINE_DIRECTIONS) * load.children
+    held = min(load.n_dir, FINE_DIRECTIONS) * load.children * load.classes
     fixed = [
         Item("reference, padded transform", load.classes * voxels * COMPLEX),
         Item("accumulators", load.classes * voxels * SUM),

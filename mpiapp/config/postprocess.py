@@ -93,6 +93,14 @@ class PostprocessConfig(JobConfig):
     interpolate: bool = option(False, "Tell the interpolated crossing of 0.143 as well.", EXPERT)
 
     threads: int = option(0, "Threads; 0 takes all cores.", COMPUTING, flag="j", minimum=0)
+    gpu: str | None = option(
+        None,
+        "GPU ids as in RELION (0:1; none: all). Without it: CPUs.",
+        COMPUTING,
+        kind=str,
+        metavar="[IDS]",
+        bare=True,
+    )
     verb: int = option(1, "0 warnings only, 1 normal.", COMPUTING, minimum=0, maximum=2)
 
     def second_half(self) -> str:

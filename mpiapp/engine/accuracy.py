@@ -21,7 +21,8 @@ from mpiapp.model.rotations import euler_to_matrix
 F64 = NDArray[np.float64]
 # Two poses count as distinguishable when their expected log-likelihoods differ by -ln 0.01
 ENOUGH = -np.log(0.01)
-Slicer = Callable[[F64], Any]
+# orientations (n, 3, 3) and the particles of the sample that they belong to, (n,), to slices (n, 2, n_pix)
+Slicer = Callable[[F64, NDArray[np.int64]], Any]
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ def accuracies_of_sample(
     volume = transform.ravel().view(np.float32)
     kx, ky = pixels.kx.astype(np.float32), pixels.ky.astype(np.float32)
 
-    def slicer(matrices: F64) -> Any:
+    def slicer(matrices: F64, _: NDArray[np.int64]) -> Any:
         return backend.slices(volume, transform.shape[2] - 1, setup.padding, matrices, kx, ky)
 
     return expected_accuracies(
         slicer,
         pixels,
         (poses.rot_deg, poses.tilt_deg, poses.psi_deg),
-        backend.to_device(sample_weights(setup, pixels, sigma2, data)),
+        sample_weights(setup, pixels, sigma2, data, backend.to_device),
         np.full(len(data), setup.pixel_size_A),
         setup.box,
         setup.seed,
@@ -89,19 +90,30 @@ def accuracies_of_sample(
     )
 
 
-def sample_weights(setup: ImagingSetup, pixels: PixelList, sigma2: F64, data: ParticleData) -> F64:
-    """CTF^2 / (2 sigma2) of some particles at the pixels of the model plane, 0 at the origin: (n, n_pix)."""
+def sample_weights(
+    setup: ImagingSetup,
+    pixels: PixelList,
+    sigma2: F64,
+    data: ParticleData,
+    put: Callable[[Any], Any] = np.asarray,
+) -> Any:
+    """CTF^2 / (2 sigma2) of some particles at the pixels of the model plane, 0 at the origin: (n, n_pix).
+
+    Parameters
+    ----------
+    put : takes arrays to where the weights are made.
+    """
     unit = 1 / (setup.box * setup.pixel_size_A)
-    contrast = np.ones((len(data), len(pixels)))
+    noise = put(sigma2[data.optics])[:, put(np.minimum(pixels.shell, setup.n_shells - 1))]
+    xp = module_of(noise).xp
+    weight = xp.where(noise > 0, 1 / xp.where(noise > 0, 2 * noise, 1), 0)
     if data.ctf[:, 6].any():
         # angles enter through an in-plane turn, which the sample's CTFs do not need to follow exactly
-        contrast = ctf(pixels.kx * unit, pixels.ky * unit, data.ctf)
-    noise = sigma2[data.optics][:, np.minimum(pixels.shell, setup.n_shells - 1)]
-    weight = np.where(noise > 0, contrast**2 / np.where(noise > 0, 2 * noise, 1), 0)
+        weight *= ctf(put(pixels.kx * unit), put(pixels.ky * unit), put(data.ctf)) ** 2
     weight[:, 0] = 0
     # pixels of the model plane: its pixel size for shifts, and how many image pixels each of them stands for
-    weight *= np.array([o.density for o in setup.optics])[data.optics][:, None]
-    return np.asarray(weight)
+    weight *= put(np.array([o.density for o in setup.optics])[data.optics][:, None])
+    return weight
 
 
 def expected_accuracies(
@@ -113,30 +125,26 @@ def expected_accuracies(
     box: int,
     seed: int,
     particle_ids: NDArray[np.int64],
-    in_plane: bool = False,
 ) -> Accuracies:
     """How far a particle's angles and shifts can be off before the images would tell.
 
     Parameters
     ----------
-    slicer : orientations (n, 3, 3) to slices (n, 2, n_pix).
     angles_deg : rot, tilt, psi of the sample, each (n,).
     weight : (n, n_pix) CTF^2 / (2 sigma2), 0 at the origin.
     pixel_size_A : (n,) of each particle.
-    in_plane : rotations are in the plane only, of class averages.
     """
-    first = slicer(euler_to_matrix(*angles_deg))
+    first = slicer(euler_to_matrix(*angles_deg), np.arange(len(weight)))
     draws = np.array([particle_generator(seed, "accuracy", int(i)).random(2) for i in particle_ids])
-    turned = np.ones(len(first)) if in_plane else draws[:, 0]
-    rot, spectrum = _rotation_errors(slicer, first, angles_deg, weight, turned, pixels)
-    trans = _shift_errors(first, weight, draws[:, 1], pixels, box)
+    rot, spectrum = rotation_errors(slicer, first, angles_deg, weight, draws[:, 0], pixels)
+    trans = shift_errors(first, weight, draws[:, 1], pixels, box)
     total = spectrum.sum()
     return Accuracies(
         float(rot.mean()), float((trans * pixel_size_A).mean()), spectrum / total if total > 0 else spectrum
     )
 
 
-def _rotation_errors(
+def rotation_errors(
     slicer: Slicer,
     first: Any,
     angles: tuple[F64, F64, F64],
@@ -144,6 +152,12 @@ def _rotation_errors(
     draw: F64,
     pixels: PixelList,
 ) -> tuple[F64, F64]:
+    """Smallest distinguishable rotation of each particle, degrees, and how much each shell told of them.
+
+    Parameters
+    ----------
+    first : (n, 2, n_pix) slices at the angles;  draw : (n,) choice of the angle, in [0, 1): 1 for the plane.
+    """
     n = len(first)
     error = np.zeros(n)
     axis = np.where(draw < 0.3333, 0, np.where(draw < 0.6667, 1, 2))
@@ -151,7 +165,7 @@ def _rotation_errors(
     todo = np.arange(n)
     for e in rotation_steps():
         moved = [a[todo] + e * (axis[todo] == k) for k, a in enumerate(angles)]
-        other = slicer(euler_to_matrix(*moved))
+        other = slicer(euler_to_matrix(*moved), todo)
         power = ((first[todo] - other) ** 2).sum(1) * weight[todo]
         error[todo] = e
         done = to_host(power.sum(1)) > ENOUGH
@@ -162,8 +176,11 @@ def _rotation_errors(
     return error, spectrum
 
 
-def _shift_errors(first: Any, weight: Any, draw: F64, pixels: PixelList, box: int) -> F64:
-    """A shift multiplies by a phase, so the difference is |F|^2 (2 - 2 cos)."""
+def shift_errors(first: Any, weight: Any, draw: F64, pixels: PixelList, box: int) -> F64:
+    """Smallest distinguishable shift of each particle along x or y, pixels.
+
+    A shift multiplies by a phase, so the difference is |F|^2 (2 - 2 cos).
+    """
     xp = module_of(first).xp
     power = (first**2).sum(1) * weight
     frequency = xp.asarray(np.where(draw[:, None] < 0.5, pixels.kx, pixels.ky) * (2 * np.pi / box))

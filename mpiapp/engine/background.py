@@ -1,42 +1,89 @@
-"""Writing the files of an iteration while the next one computes.
+"""Writing the files of an iteration while the next one computes, and drawing, in a process of its own.
 
-On a device an iteration takes about as long as writing its maps and tables. The optimiser file still comes last, so what
-can be continued is complete; a run that is killed loses the iteration that was being written besides the running one.
+On a device an iteration takes about as long as writing its maps and tables, and a thread that formats tables would
+hold up those that feed the device. The optimiser file still comes last, so what can be continued is complete; a run that
+is killed loses the iteration that was being written besides the running one.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpiapp.engine.state import RunState
-from mpiapp.engine.writer import Writer
+from mpiapp.engine.handover import receive, send
+from mpiapp.errors import MpiappError
+from mpiapp.report import log
+
+if TYPE_CHECKING:
+    from mpiapp.engine.state import RunState
+    from mpiapp.engine.writer import Writer
 
 
 class BackgroundWriter:
-    """A writer whose ``iteration`` returns at once; everything else waits for it first.
+    """A writer whose ``iteration`` returns at once; everything else waits for it first. ``plots`` are drawn there too,
+    where what draws is loaded and the files of earlier iterations are known.
 
     A fault in the background is raised by the next call.
     """
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="files")
-        self._pending: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._memory = os.memfd_create("states")
+        self._helper = _start_helper(self._memory)
+        self._pending: Future[int] | None = self._thread.submit(self._ask, pickle.dumps(writer))
 
     def iteration(self, state: RunState) -> None:
         """As `Writer.iteration`, on a copy of what the next iteration changes in place."""
         self.wait()
-        self._pending = self._pool.submit(self._writer.iteration, snapshot(state))
+        self._pending = self._thread.submit(self._ask, ("iteration", snapshot(state)))
+
+    def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
+        """As the writer's method of this name."""
+        self.wait()
+        self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
 
     def wait(self) -> None:
         """Until the files of the last iteration are there."""
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.result()
+            self._writer.last_files = pending.result()
+
+    def _ask(self, task: bytes | tuple[Any, ...]) -> int:
+        """Hand a task over; number of the iteration whose files were written last."""
+        assert self._helper.stdin is not None
+        assert self._helper.stdout is not None
+        try:
+            send(self._helper.stdin, task, self._memory)
+            last, warnings, fault = pickle.load(self._helper.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as gone:
+            raise MpiappError(
+                f"the process that writes the files has ended (exit code {self._helper.wait()}): the machine may be out "
+                "of memory; go on with --continue from the last optimiser file"
+            ) from gone
+        for text in warnings:
+            log.warn(text)
+        if fault is not None:
+            raise fault
+        return int(last)
+
+    def close(self) -> None:
+        """End the process when what is in work is written."""
+        self._thread.shutdown()
+        if self._helper.stdin is not None:
+            self._helper.stdin.close()
+        self._helper.wait()
+        os.close(self._memory)
 
     def __getattr__(self, name: str) -> Any:
         self.wait()
@@ -53,3 +100,67 @@ def snapshot(state: RunState) -> RunState:
         poses=state.poses.take(np.arange(len(state.half))),
         history={key: list(values) for key, values in state.history.items()},
     )
+
+
+def _start_helper(memory: int) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-m", "mpiapp.engine.background", str(memory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(memory,),
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+class _Collected(logging.Handler):
+    """Warnings for the process that shows them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def serve(tasks: IO[bytes], answers: IO[bytes], memory: int) -> None:
+    """Do one task after the other until they end: the first is the writer, the others its methods with arguments."""
+    collected = _Collected()
+    logger = logging.getLogger(log.NAME)
+    logger.addHandler(collected)
+    logger.propagate = False
+    writer: Writer | None = None
+    while True:
+        try:
+            task = receive(tasks, memory)
+        except EOFError:
+            return
+        fault: Exception | None = None
+        try:
+            if writer is None:
+                writer = pickle.loads(task)  # it stays, while the arrays of other tasks are overwritten
+            else:
+                getattr(writer, task[0])(*task[1:])
+        except Exception as raised:
+            fault = raised
+        last = -1 if writer is None else writer.last_files
+        pickle.dump((last, collected.texts, fault), answers)
+        answers.flush()
+        collected.texts = []
+
+
+def main() -> None:
+    """Serve the process that started this one.
+
+    A run that is asked to stop still has its last files written: this process ends when its tasks end.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+        serve(sys.stdin.buffer, answers, int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.base import ReadImages
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine.class_schedule import class_shells
 from mpiapp.engine.class_writer import ClassWriter
@@ -18,7 +19,9 @@ from mpiapp.engine.refine_start import first_data_vs_prior, signal_power
 from mpiapp.engine.settings import class_policy
 from mpiapp.engine.state import HalfState, RunState, Schedule, new_half
 from mpiapp.io.outputs import OutputNames
-from mpiapp.model.averages import average_spectrum, transform_average
+from mpiapp.model.averages import average_spectrum, lowpass_average, transform_average
+from mpiapp.model.blobs import blobs_like
+from mpiapp.model.noise import particle_generator
 from mpiapp.model.noise_groups import noise_groups
 from mpiapp.model.sampling import direction_grid
 
@@ -42,7 +45,7 @@ class ClassStart:
             config = replace(config, n_classes=n)
         if isinstance(config, Class2dConfig):
             inputs.poses.rot_deg[:] = inputs.poses.tilt_deg[:] = 0
-        if config.ctf:
+        if config.ctf and not config.grad:  # mini-batches have too few images of each defocus
             _divide_noise(inputs)
         return config, inputs
 
@@ -57,13 +60,11 @@ class ClassStart:
         per_group = -(-per_optics * len(inputs.table.optics) // len(setup.optics))
         sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
         if not len(inputs.references):
-            shell = max(1, round(RANDOM_START * setup.box))
-            if config.ini_high > 0:
-                shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
-            inputs.references = (
-                random_averages(setup, inputs.data, read, n_class, shell, seed) * inputs.solvent
-            )
-        power = [_power(config, inputs, reference, workers) for reference in inputs.references]
+            assert isinstance(config, Class2dConfig)
+            inputs.references = _from_nothing(config, inputs, read, seed)
+        same = _identical(inputs.references)
+        power = [_power(config, inputs, r, workers) for r in inputs.references[: 1 if same else None]]
+        power *= n_class if same else 1
         n_dir = 1
         if isinstance(config, Class3dConfig):
             n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
@@ -75,7 +76,7 @@ class ClassStart:
         for k, tau2 in enumerate(power):
             half.data_vs_prior[k] = _promised(config, inputs, tau2, sigma2)
         schedule = _schedule(config, inputs, half)
-        schedule.seeding = _identical(inputs.references)
+        schedule.seeding = same
         poses = inputs.poses
         poses.class_number[:] = 1
         if schedule.seeding:
@@ -92,6 +93,23 @@ def _divide_noise(inputs: Inputs) -> None:
     group, of_optics = noise_groups(inputs.data.optics, defocus, len(inputs.setup.optics))
     inputs.data = replace(inputs.data, optics=group)
     inputs.setup = replace(inputs.setup, optics=[inputs.setup.optics[g] for g in of_optics])
+
+
+def _from_nothing(config: Class2dConfig, inputs: Inputs, read: ReadImages, seed: int) -> F32:
+    """Averages of the images at random angles, or blobs as strong as these (refinement.md 7.2)."""
+    setup = inputs.setup
+    shell = max(1, round(RANDOM_START * setup.box))
+    if config.ini_high > 0:
+        shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
+    images = random_averages(setup, inputs.data, read, config.n_classes, shell, seed)
+    if config.init_blobs:
+        pixel = setup.pixel_size_A
+        blobs = [
+            blobs_like(image, setup.particle_diameter_A / pixel, particle_generator(seed, "blobs", k))
+            for k, image in enumerate(images)
+        ]
+        images = np.stack([lowpass_average(b, pixel, setup.box * pixel / shell) for b in blobs])
+    return images * inputs.solvent
 
 
 def _identical(references: F32) -> bool:

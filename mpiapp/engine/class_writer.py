@@ -46,21 +46,22 @@ class ClassWriter(Writer):
         return isinstance(self.config, Class2dConfig)
 
     def _files(self, state: RunState) -> None:
-        from mpiapp.io.mrc import write_map, write_stack
+        from mpiapp.io.mrc import write_stack
         from mpiapp.io.particles import write_particles
         from mpiapp.io.relion_files import write_model, write_sampling
 
-        number, references, pixel = state.schedule.iteration, state.maps[0], self.setup.pixel_size_A
-        if self._planar:
-            write_stack(self.names.classes_stack(number), references, pixel)
-        else:
-            for k, volume in enumerate(references, 1):
-                write_map(self.names.class_map(number, k), volume, pixel)
-            if not (self.config.skip_align or self.config.skip_rotate):
+        number, references = state.schedule.iteration, state.maps[0]
+        maps = (
+            {} if self._planar else {self.names.class_map(number, k): v for k, v in enumerate(references, 1)}
+        )
+        with self._written(maps):
+            if self._planar:
+                write_stack(self.names.classes_stack(number), references, self.setup.pixel_size_A)
+            elif not (self.config.skip_align or self.config.skip_rotate):
                 self._distributions(state, state.halves[0], number, None)
-        write_particles(self.names.data(number), self.table, self._columns(state))
-        write_sampling(self.names.sampling(number), self._sampling(state))
-        write_model(self.names.model(number), self._model(state, state.halves[0], None))
+            write_particles(self.names.data(number), self.table, self._columns(state))
+            write_sampling(self.names.sampling(number), self._sampling(state))
+            write_model(self.names.model(number), self._model(state, state.halves[0], None))
         self.last_files = number
 
     def pictures(self, state: RunState) -> None:
@@ -74,8 +75,7 @@ class ClassWriter(Writer):
         shares = half.class_prior
         plot_classes(self.names.classes_plot(number), images, shares, resolution, title)
         plot_class_sizes(self.names.class_sizes_plot, state.history)
-        table = self.page.table(state.history)
-        plot_progress(self.names.progress_plot, table, "Progress of the classification")
+        plot_progress(self.names.progress_plot, state.history, "Progress of the classification")
         for k, volume in enumerate([] if self._planar else references, 1):
             if shares[k - 1] > 0:
                 text = f"Class {k}: {shares[k - 1]:.1%} of the particles"
@@ -127,7 +127,7 @@ class ClassWriter(Writer):
             model_star=str(self.names.model(number)),
             data_star=str(self.names.data(number)),
             sampling_star=str(self.names.sampling(number)),
-            n_iterations=c.n_iter,
+            n_iterations=c.last_iteration,
             split_random_halves=False,
             auto_refine=False,
             skip_align=c.skip_align,

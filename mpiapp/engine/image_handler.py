@@ -14,8 +14,9 @@ from mpiapp.io.maps_in import InputMap, load_like, load_map
 from mpiapp.io.mrc import read_map, write_map
 from mpiapp.model.filters import apply_bfactor, filter_map, lowpass_map, lowpass_weight, whole_shell_A
 from mpiapp.model.fourier import half_radius, resample_map, resize_real
-from mpiapp.model.fsc import fsc, randomise_phases
+from mpiapp.model.fsc import fsc
 from mpiapp.model.map_operations import invert_hand, symmetrise_map
+from mpiapp.model.random_phases import randomise_phases
 from mpiapp.model.symmetry import point_group
 from mpiapp.parallel.threads import available_cores
 from mpiapp.report import log

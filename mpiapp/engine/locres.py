@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.locres_files import write_local
 from mpiapp.io.maps_in import load_like, load_map
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.fourier import forward_3d, inverse_3d
-from mpiapp.model.fsc import randomise_transform
 from mpiapp.model.locres import (
     Window,
     crossing,
@@ -31,6 +32,7 @@ from mpiapp.model.locres import (
 )
 from mpiapp.model.masks import check_mask
 from mpiapp.model.radial import filter_radially
+from mpiapp.model.random_phases import randomise_transform
 from mpiapp.model.sharpen import Sharpening, make_filter
 from mpiapp.parallel.base import Team
 from mpiapp.report import log
@@ -93,12 +95,14 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
     """
     begun = time.monotonic()
     threads = config.threads or team.threads
+    here = start_arrays(team, config.gpu)
     half1 = load_map(config.half1, config.angpix)
-    maps = np.stack([half1.density, load_like(config.second_half(), half1, config.half1)])
+    maps = [half1.density, load_like(config.second_half(), half1, config.half1)]
     mask = load_like(config.mask, half1, config.half1) if config.mask else None
     if mask is not None:
         check_mask(mask, mask.shape, config.mask)
-    geometry = Geometry.of(config, maps.shape[1], half1.pixel_size_A)
+    geometry = Geometry.of(config, half1.density.shape[0], half1.pixel_size_A)
+    maps = [here(half) for half in maps]
     random, sharpened = prepare(config, maps, geometry, threads)
     points = sample_points(geometry.box, geometry.step, geometry.radius)
     team.assign([len(points)] if team.is_leader else None)
@@ -120,50 +124,52 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
         log.emit([f"  + {len(points)} points in {time.monotonic() - begun:.1f} s"])
 
 
-def prepare(config: PostprocessConfig, maps: F32, geometry: Geometry, workers: int) -> tuple[F32, F32]:
+def prepare(
+    config: PostprocessConfig, maps: Sequence[F32], geometry: Geometry, workers: int
+) -> tuple[list[F32], F32]:
     """Both halves with random phases, and their average divided by the MTF and sharpened by the given B-factor."""
     shell = int(geometry.box * geometry.pixel_size_A / geometry.random_from_A)
     seed = config.random_seed if config.random_seed >= 0 else time.time_ns() % 2**31
     transforms = [forward_3d(half, centre=False, workers=workers) for half in maps]
     streams = np.random.default_rng(seed).spawn(2)
-    random = np.stack(
-        [
-            inverse_3d(randomise_transform(t, shell, rng, workers=workers), centre=False, workers=workers)
-            for t, rng in zip(transforms, streams, strict=True)
-        ]
-    )
+    random = [
+        inverse_3d(randomise_transform(t, shell, rng, workers=workers), centre=False, workers=workers)
+        for t, rng in zip(transforms, streams, strict=True)
+    ]
     average = (transforms[0] + transforms[1]) * np.float32(0.5)
     pixel = config.mtf_angpix if config.mtf_angpix > 0 else geometry.pixel_size_A
     mtf = read_mtf(config.mtf, pixel) if config.mtf else None
     steps = Sharpening(mtf=mtf, bfactor_A2=config.adhoc_bfac or None)
-    filter_radially(average, make_filter(average, geometry.pixel_size_A, steps).weights)
-    return random.astype(np.float32), inverse_3d(average, centre=False, workers=workers).astype(np.float32)
+    made = make_filter(average, geometry.pixel_size_A, steps, workers=workers)
+    filter_radially(average, made.weights, workers=workers)
+    return random, inverse_3d(average, centre=False, workers=workers)
 
 
 def scan(
-    maps: F32,
-    random: F32,
+    maps: Sequence[F32],
+    random: Sequence[F32],
     sharpened: F32,
     points: NDArray[np.int64],
     geometry: Geometry,
     threads: int,
     step: Callable[[int], object] = lambda n: None,
 ) -> LocalSums:
-    """All points, on several threads.
+    """All points: on several threads, or one after the other for maps on a device.
 
     Parameters
     ----------
-    maps, random : (2, N, N, N) float32
+    maps, random : two (N, N, N) float32 each
     sharpened : (N, N, N) float32
     points : (n, 3) voxels z, y, x
     step : called with the number of points done
     """
+    xp = module_of(sharpened).xp
     size = geometry.box if geometry.exact else window_box(geometry.radius, geometry.edge)
-    window = make_window(size, geometry.radius, geometry.edge, moving=geometry.exact)
+    window = make_window(size, geometry.radius, geometry.edge, moving=geometry.exact, xp=xp)
     margin = 0 if geometry.exact else size // 2
     # windows near the border reach beyond the box, where there is nothing
-    wide = [np.pad(volume, [(margin, margin)] * 3) for volume in (*maps, *random, sharpened)]
-    totals = [np.zeros_like(wide[0]) for _ in range(3)]
+    wide = [xp.pad(volume, margin) for volume in (*maps, *random, sharpened)]
+    totals = [xp.zeros_like(wide[0]) for _ in range(3)]
     curves, resolutions = np.zeros((len(points), size // 2 + 1)), np.zeros(len(points))
     lock = Lock()
 
@@ -180,10 +186,14 @@ def scan(
                 total[place] += value
         step(1)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(len(points))))
+    if xp is np:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(len(points))))
+    else:
+        for i in range(len(points)):
+            work(i)
     inner = (slice(margin, margin + geometry.box),) * 3
-    filtered, inverse, weight = (np.ascontiguousarray(total[inner]) for total in totals)
+    filtered, inverse, weight = (np.ascontiguousarray(to_host(total)[inner]) for total in totals)
     return LocalSums(filtered, inverse, weight, curves, resolutions)
 
 
@@ -200,12 +210,12 @@ def _at_point(
     """Curve, resolution in A, sphere and filtered part at one point."""
     z, y, x = (int(c) for c in point)
     mask = window.mask
+    xp = module_of(parts[0]).xp
     if mask is None:
-        mask = sphere_at(window.box, (z, y, x), geometry.radius, geometry.edge)
+        mask = xp.asarray(sphere_at(window.box, (z, y, x), geometry.radius, geometry.edge))
     size_A = window.box * geometry.pixel_size_A
-    curve = local_curve(
-        np.stack(parts[:2]), np.stack(parts[2:4]), mask, window, size_A / geometry.random_from_A
-    )
+    halves, random = xp.stack(parts[:2]), xp.stack(parts[2:4])
+    curve = local_curve(halves, random, mask, window, size_A / geometry.random_from_A)
     resolution = crossing(curve, size_A, geometry.lowest_A, whole_shells=geometry.exact)
     filtered = filtered_window(parts[4], curve, resolution, size_A, window, geometry.filter_edge)
     return curve, resolution, mask, filtered

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+import sys
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
+from mpiapp.engine.gradient_schedule import GradientStep
 from mpiapp.engine.schedule import Policy, needed_step_deg
 from mpiapp.engine.state import UNKNOWN, HalfState, RunState, Schedule
 from mpiapp.io.outputs import OutputNames
@@ -16,6 +19,7 @@ from mpiapp.model.search import Free, Search
 from mpiapp.report import lines
 
 NAMED = 5
+MAXRSS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
 SHOWN = 12  # classes in a line of the log
 
 
@@ -33,6 +37,16 @@ def coming_iteration(policy: Policy, s: Schedule, search: Search, label: str) ->
         *(sampling if search.free is Free.ALL else []),
         f" CurrentImageSize= {s.current_size} of {policy.box}; coarse orientations= {n_orientations}; "
         f"coarse translations= {n_shifts}",
+    ]
+
+
+def gradient_step(step: GradientStep, n_particles: int) -> list[str]:
+    """Size of the mini-batch and of the step."""
+    if not step.gradient:
+        return [" Expectation-maximization with all particles"]
+    of = f"of {step.size} of {n_particles}" if step.size is not None else f"of all {n_particles}"
+    return [
+        f" Gradient step of size {step.step_size:.3g}; mini-batch {of} particles; T= {step.tau2_fudge:.3g}"
     ]
 
 
@@ -101,8 +115,20 @@ def ending(
     ]
 
 
-def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximization_s: float) -> None:
-    """Add an iteration to the history of the run, which the progress plot shows."""
+def record(
+    state: RunState,
+    setup: ImagingSetup,
+    expectation_s: float,
+    maximization_s: float,
+    rank_s: Mapping[float, float],
+    more: Mapping[str, float],
+) -> None:
+    """Add an iteration to the history of the run, which the progress plot shows.
+
+    Parameters
+    ----------
+    rank_s : expectation time of each rank that works;  more : columns of a kind of job
+    """
     s = state.schedule
     row = {
         "iteration": s.iteration,
@@ -123,5 +149,11 @@ def record(state: RunState, setup: ImagingSetup, expectation_s: float, maximizat
     else:
         row["change_class"] = s.change_class
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
-    for key, value in row.items():
-        state.history.setdefault(key, []).append(float(value))
+    row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
+    before = len(state.history.get("iteration", []))
+    row |= {f"rank_{rank:03.0f}_s": seconds for rank, seconds in sorted(rank_s.items())}
+    for key, value in {**row, **more}.items():
+        state.history.setdefault(key, [float("nan")] * before).append(float(value))
+    # a run that goes on with fewer ranks
+    for values in state.history.values():
+        values += [float("nan")] * (before + 1 - len(values))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,6 @@ from mpiapp.report import log
 
 SHARE = 0.05  # of the time of a run that pages may take
 FIRST_GUESS_S = 5.0  # what the first page is taken to cost
-_UNIT = 1 << 20 if sys.platform == "darwin" else 1 << 10  # of ru_maxrss, in MiB
 
 
 def refresh_page(folder: Path) -> None:
@@ -33,24 +30,13 @@ class PageWriter:
         self.names = names
         self.began = time.monotonic()
         self.spent_s, self.next_s = 0.0, FIRST_GUESS_S
-        self.memory_MiB: dict[int, float] = {}
-
-    def table(self, history: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-        """The history of the run with the peak memory of this process added, NaN before it was started."""
-        columns = {name: list(values) for name, values in history.items()}
-        numbers = [int(n) for n in columns.get("iteration", [])]
-        if numbers:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNIT
-            self.memory_MiB[numbers[-1]] = peak
-            columns["peak_memory_MiB"] = [self.memory_MiB.get(n, float("nan")) for n in numbers]
-        return columns
 
     def offer(self, history: Mapping[str, Sequence[float]]) -> None:
         """After an iteration: the table, and the page unless pages took more than their share already."""
         from mpiapp.report.style import write_csv
 
         if history:
-            write_csv(self.names.progress_plot, self.table(history))
+            write_csv(self.names.progress_plot, history)
         if self.spent_s + self.next_s < SHARE * (time.monotonic() - self.began):
             self.write()
 

@@ -4,31 +4,36 @@ Rosenthal and Henderson 2003)."""
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.locres import local_resolution
 from mpiapp.engine.page_writer import refresh_page
-from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves
+from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import write_results
 from mpiapp.errors import InputError
 from mpiapp.io.maps_in import InputMap, load_like, load_map
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
+from mpiapp.model.arrays import to_host
 from mpiapp.model.filters import lowpass_map
 from mpiapp.model.fourier import forward_3d, inverse_3d
 from mpiapp.model.fsc import resolution_interpolated
 from mpiapp.model.mask_creation import automatic_threshold, extend, largest_piece, soft_edge
 from mpiapp.model.masks import check_mask
-from mpiapp.model.orientation_quality import conical_fsc
+from mpiapp.model.orientation_quality import ConicalFsc, conical_fsc
 from mpiapp.model.radial import filter_radially
 from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
+from mpiapp.parallel.serial import SerialTeam
 from mpiapp.parallel.threads import available_cores
 from mpiapp.report import log
+from mpiapp.report.style import load_in_background
 
 AUTO_MASK_A = 15.0
 POOR_SPHERICITY = 0.75
@@ -87,33 +92,44 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
 def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:
     workers = config.threads or len(available_cores())
     log.emit(log.options(config))
-    half1, half2, mask = _load(config, names, workers)
-    mtf_pixel = config.mtf_angpix if config.mtf_angpix > 0 else half1.pixel_size_A
+    load_in_background()
+    with ThreadPoolExecutor(1) as reader:  # maps are read while a device starts
+        loading = reader.submit(_load, config, names, workers)
+        here = start_arrays(SerialTeam(1), config.gpu)  # the leader works alone
+        half1, half2, mask = loading.result()
+    pixel = half1.pixel_size_A
+    mtf_pixel = config.mtf_angpix if config.mtf_angpix > 0 else pixel
     mtf = read_mtf(config.mtf, mtf_pixel) if config.mtf else None
     begun = time.monotonic()
-    halves = (half1.density, half2)
-    curves = solvent_curves(config, halves, mask, half1.pixel_size_A, workers)
-    transform = forward_3d(HALF * (halves[0] + halves[1]), centre=False, workers=workers)
-    sharpened = _filter_of(config, transform, half1.pixel_size_A, curves, mtf)
-    filter_radially(transform, sharpened.weights)
-    volume = inverse_3d(transform, centre=False, workers=workers)
+    halves: list[F32] = [here(half) for half in (half1.density, half2)]
+    if mask is None:
+        transforms = tuple(forward_3d(half, centre=False, workers=workers) for half in halves)
+        in_mask = transforms
+        curves = unmasked_curve(transforms, pixel, workers)
+    else:
+        curves, found = solvent_curves(config, halves, here(mask), pixel, workers)
+        transforms, in_mask = found.transforms, found.masked_transforms
+    cones = conical_fsc(in_mask[0], in_mask[1], pixel, workers=workers) if config.cones else None
+    average: NDArray[Any] = (transforms[0] + transforms[1]) * HALF
+    sharpened = _filter_of(config, average, pixel, curves, mtf, workers)
     _say_sharpened(config, sharpened)
-    sources = halves if config.half_maps else ()
-    halves_out = [_filtered(half, sharpened.weights, workers) for half in sources]
+    sources = (average, *(transforms if config.half_maps else ()))
+    volume, *halves_out = [_filtered(source, sharpened, workers) for source in sources]
     seconds = time.monotonic() - begun
-    write_results(config, names, half1.pixel_size_A, curves, sharpened, volume, mask, halves_out)
-    if config.cones:
-        _directions(names, halves, mask, half1.pixel_size_A, workers)
+    write_results(config, names, pixel, curves, sharpened, volume, mask, halves_out)
+    if cones is not None:
+        _directions(names, cones, pixel)
+    where = "on the device" if config.gpu is not None else f"with {workers} threads"
     log.emit(
         [
             f"  + Processed map:                 {names.map()}",
             f"  + Metadata file:                 {names.star}",
             f"  + FINAL RESOLUTION:              {curves.resolution_A:g}",
-            f"  + time:                          {seconds:.2f} s with {workers} threads",
+            f"  + time:                          {seconds:.2f} s {where}",
         ]
     )
     if config.interpolate:
-        crossing = resolution_interpolated(curves.final, THRESHOLD, half1.pixel_size_A, volume.shape[0])
+        crossing = resolution_interpolated(curves.final, THRESHOLD, pixel, volume.shape[0])
         log.emit([f"  + interpolated crossing:         {crossing:.4f}"])
     return Result(names, curves.resolution_A, sharpened.bfactor_A2)
 
@@ -160,6 +176,7 @@ def _filter_of(
     pixel_size_A: float,
     curves: Curves,
     mtf: Mtf | None,
+    workers: int,
 ) -> Sharpened:
     low_pass = config.low_pass if config.low_pass > 0 else curves.resolution_A
     steps = Sharpening(
@@ -172,7 +189,7 @@ def _filter_of(
         edge=config.filter_edge_width,
     )
     try:
-        return make_filter(transform, pixel_size_A, steps)
+        return make_filter(transform, pixel_size_A, steps, workers=workers)
     except ValueError as error:
         raise InputError(
             f"--auto_bfac: the fit has only {error}; raise --autob_lowres, or give a B-factor with --adhoc_bfac"
@@ -196,16 +213,10 @@ def _say_sharpened(config: PostprocessConfig, sharpened: Sharpened) -> None:
         log.warn("the map is not sharpened: neither --auto_bfac nor --adhoc_bfac was given.")
 
 
-def _directions(
-    names: PostprocessNames, halves: tuple[F32, F32], mask: F32 | None, pixel_size_A: float, workers: int
-) -> None:
-    """FSC by direction, within the mask; warns when the map is better along some directions than others."""
+def _directions(names: PostprocessNames, cones: ConicalFsc, pixel_size_A: float) -> None:
+    """Show the FSC by direction; warns when the map is better along some directions than others."""
     from mpiapp.report.plots import plot_cones
 
-    first, second = (
-        forward_3d(half if mask is None else half * mask, centre=False, workers=workers) for half in halves
-    )
-    cones = conical_fsc(first, second, pixel_size_A, workers=workers)
     plot_cones(names.cones_plot, cones, pixel_size_A)
     fine, coarse = np.percentile(cones.resolution_A, (5, 95))
     log.emit(
@@ -220,7 +231,8 @@ def _directions(
         )
 
 
-def _filtered(half: F32, weights: NDArray[np.float64], workers: int) -> F32:
-    transform = forward_3d(half, centre=False, workers=workers)
-    filter_radially(transform, weights)
-    return inverse_3d(transform, centre=False, workers=workers)
+def _filtered(transform: NDArray[np.complex64], sharpened: Sharpened, workers: int) -> F32:
+    """Map of a half transform, which is spent, after the filter."""
+    filter_radially(transform, sharpened.weights, workers=workers)
+    volume: F32 = to_host(inverse_3d(transform, centre=False, workers=workers))
+    return volume

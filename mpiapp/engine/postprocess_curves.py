@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,20 @@ from numpy.typing import NDArray
 
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.errors import InputError
-from mpiapp.model.fsc import SolventFsc, first_shell_below, fsc, resolution_at, solvent_corrected_fsc
+from mpiapp.model.fsc import (
+    SolventFsc,
+    first_shell_below,
+    fsc_of_transforms,
+    resolution_at,
+    solvent_corrected_fsc,
+)
 from mpiapp.report import log
 
 THRESHOLD = 0.143
 PROTEIN_A3_PER_DALTON = 1 / 0.81  # what the field's programs use
 SOLVENT_FACTOR = 0.476
 F32 = NDArray[np.float32]
+C64 = NDArray[np.complex64]
 
 
 @dataclass(frozen=True)
@@ -31,20 +39,29 @@ class Curves:
     molecular_fraction: float
 
 
+def unmasked_curve(transforms: Sequence[C64], pixel_size_A: float, workers: int) -> Curves:
+    """FSC of two half transforms without a mask."""
+    curve = fsc_of_transforms(transforms[0], transforms[1], workers=workers)
+    curve[0] = 1.0
+    resolution = resolution_at(curve, THRESHOLD, pixel_size_A, 2 * (curve.size - 1))
+    return Curves({"unmasked": curve}, curve, resolution, 0.0, 0.0, 0.0)
+
+
 def solvent_curves(
-    config: PostprocessConfig, halves: tuple[F32, F32], mask: F32 | None, pixel_size_A: float, workers: int
-) -> Curves:
-    """All FSC curves, and the one that counts; warns where the mask does harm."""
+    config: PostprocessConfig, halves: Sequence[F32], mask: F32, pixel_size_A: float, workers: int
+) -> tuple[Curves, SolventFsc]:
+    """All FSC curves, and the one that counts; warns where the mask does harm.
+
+    Parameters
+    ----------
+    halves, mask : (N, N, N) float32, all in host memory or all on a device
+    """
     box = halves[0].shape[0]
-    if mask is None:
-        curve = fsc(*halves, workers=workers)
-        curve[0] = 1.0
-        resolution = resolution_at(curve, THRESHOLD, pixel_size_A, box)
-        return Curves({"unmasked": curve}, curve, resolution, 0.0, 0.0, 0.0)
     start = int(pixel_size_A * box / config.randomize_at_A) if config.randomize_at_A > 0 else 0
     seed = config.random_seed if config.random_seed >= 0 else time.time_ns() % 2**31
     found = solvent_corrected_fsc(
-        *halves,
+        halves[0],
+        halves[1],
         mask,
         seed,
         randomise_below=config.randomize_at_fsc,
@@ -73,7 +90,8 @@ def solvent_curves(
         curves["molecular_weight"] = _in_particle(found.unmasked, molecular)
     final = _choose(config, found, pixel_size_A, box)
     resolution = resolution_at(final, THRESHOLD, pixel_size_A, box)
-    return Curves(curves, final, resolution, pixel_size_A * box / found.randomise_from, fraction, molecular)
+    randomised_A = pixel_size_A * box / found.randomise_from
+    return Curves(curves, final, resolution, randomised_A, fraction, molecular), found
 
 
 def _in_particle(unmasked: NDArray[np.float64], factor: float) -> NDArray[np.float64]:

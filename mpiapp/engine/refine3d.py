@@ -11,6 +11,7 @@ from mpiapp.backend.base import Backend
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine import messages
 from mpiapp.engine.accuracy import accuracies_of_sample
+from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.frame import Drift, estimate_drift, undo
 from mpiapp.engine.iteration import HALVES, MapResult, joined_sums, make_search, uniform_prior
 from mpiapp.engine.job import Job, Result, launch
@@ -101,12 +102,13 @@ class Refinement(Job):
         if not self.team.is_leader or self.schedule.iteration < 3:
             return [Drift.none() for _ in HALVES]
         state = self._state()
+        anchor = self.backend.to_device(state.anchor)
         drifts = []
         for h in HALVES:
             rows = np.flatnonzero(state.half == h + 1)
             drift = estimate_drift(
                 self.backend.to_device(self._leader_map(h)),
-                self.backend.to_device(state.anchor),
+                anchor,
                 self.setup.pixel_size_A,
                 1 / state.anchor_frequency,
                 self.setup.group,
@@ -214,29 +216,14 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
     return launch(chosen, 2, lambda team, stop: _run(team, chosen, stop))
 
 
-def _backend(team: Team, config: RefineConfig, threads: int) -> Backend:
-    """The backend of this rank; only what it needs is loaded."""
-    if config.gpu is None:
-        from mpiapp.backend.cpu import CpuBackend
-
-        return CpuBackend(threads)
-    from mpiapp.backend.gpu_start import start_gpu
-
-    leave_free = int(config.free_gpu_memory * 1e6)
-    return start_gpu(team, config.gpu, config.precision, threads, leave_free, config.verb > 1)
-
-
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
 
-    if config.gpu is not None:
-        from mpiapp.backend.gpu_start import find_devices
-
-        find_devices(team)  # a missing device is told before anything is read
+    check_devices(team, config)
     start = begin(team, config, RefinementStart())
     if start is None:
         return None
     assert isinstance(start.config, RefineConfig)
     with threadpool_limits(start.threads):
-        backend = _backend(team, start.config, start.threads)
+        backend = start_backend(team, start.config, start.threads)
         return Refinement(team, backend, start.config, start, stop).run()

@@ -25,13 +25,11 @@ class RefinementWriter(Writer):
 
     def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
         """Files of the converged run."""
-        from mpiapp.io.mrc import write_map
-
-        for h, half_map in enumerate(unfiltered, 1):
-            write_map(self.names.unfil(h), half_map, self.setup.pixel_size_A)
-        write_map(self.names.final_map(), volume, self.setup.pixel_size_A)
-        self._tables(state, None)
-        self._distributions(state, state.halves[0], None, None)
+        maps = {self.names.unfil(h): half_map for h, half_map in enumerate(unfiltered, 1)}
+        maps[self.names.final_map()] = volume
+        with self._written(maps):
+            self._tables(state, None)
+            self._distributions(state, state.halves[0], None, None)
         self._optimiser_file(state, None)
         self.names.partial_checkpoint(state.schedule.iteration).unlink(missing_ok=True)
 
@@ -62,17 +60,16 @@ class RefinementWriter(Writer):
         views = coverage(state.poses.rot_deg, state.poses.tilt_deg, self.setup.group)
         for line in orientation_warnings(views):
             log.warn(line)
-        plot_progress(self.names.progress_plot, self.page.table(state.history))
+        plot_progress(self.names.progress_plot, state.history)
         self.page.write()
 
     def _files(self, state: RunState) -> None:
-        from mpiapp.io.mrc import write_map
-
         number = state.schedule.iteration
-        for h, (volumes, half) in enumerate(zip(state.maps, state.halves, strict=True), 1):
-            write_map(self.names.half_map(number, h), volumes[0], self.setup.pixel_size_A)
-            self._distributions(state, half, number, h)
-        self._tables(state, number)
+        maps = {self.names.half_map(number, h): volumes[0] for h, volumes in enumerate(state.maps, 1)}
+        with self._written(maps):
+            for h, half in enumerate(state.halves, 1):
+                self._distributions(state, half, number, h)
+            self._tables(state, number)
         self.last_files = number
 
     def _tables(self, state: RunState, number: int | None) -> None:

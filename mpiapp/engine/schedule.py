@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, pi
+from math import ceil, hypot, pi
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,17 +89,42 @@ def update_increment(s: Schedule, fsc: F64, current_size: int) -> None:
 # Poses count as settled when their change is not this much smaller than the smallest before. RELION has 1.03; the
 # random turn of the grid alone makes changes scatter by several per cent, so that costs iterations and gains nothing.
 SETTLED, SETTLED_RELION = 1.15, 1.03
+# A step or a change below this part of the estimated accuracy is beyond what the data can tell (refinement.md 6.3).
+USEFUL = 0.75
+
+
+def grids_apart_deg(step_deg: float, other_deg: float) -> float:
+    """R.m.s. distance in degrees of the points nearest to one orientation in two grids turned at random.
+
+    Each grid misses the orientation by an error that is uniform over its step in three directions: 3 (a^2 + b^2) / 12.
+    """
+    return hypot(step_deg, other_deg) / 2
 
 
 def update_changes(policy: Policy, s: Schedule, angle_deg: float, offset_A: float) -> None:
-    """Compare the changes of poses with the smallest so far (refinement.md 6.1)."""
+    """Compare the changes of poses with the smallest so far (refinement.md 6.1).
+
+    RELION calls poses calm that change by less than 0.4 of a step, which the random turn of its grid never lets
+    happen. Ours are calm too when the grids of this iteration and the last explain the change, or when it is below
+    what the data can tell.
+    """
     s.change_angle_deg, s.change_offset_A = angle_deg, offset_A
     factor = SETTLED_RELION if policy.relion_convergence else SETTLED
     calm_angle = angle_deg / s.step_deg < 0.40 or factor * angle_deg >= s.smallest_angle_deg
     calm_offset = offset_A / s.fine_offset_step_A < 0.40 or factor * offset_A >= s.smallest_offset_A
+    if not policy.relion_convergence:
+        explained_deg = max(grids_apart_deg(s.step_deg, s.last_step_deg), USEFUL * known(s.accuracy_rot_deg))
+        calm_angle = calm_angle or angle_deg < explained_deg
+        calm_offset = calm_offset or offset_A < USEFUL * known(s.accuracy_trans_A)
     s.iterations_without_changes = s.iterations_without_changes + 1 if calm_angle and calm_offset else 0
     s.smallest_angle_deg = min(s.smallest_angle_deg, angle_deg)
     s.smallest_offset_A = min(s.smallest_offset_A, offset_A)
+    s.last_step_deg = s.step_deg
+
+
+def known(accuracy: float) -> float:
+    """An estimated accuracy, 0 before there is one."""
+    return 0.0 if accuracy == UNKNOWN else accuracy
 
 
 def needed_step_deg(policy: Policy, frequency: float) -> float:
@@ -127,7 +152,7 @@ def is_fine_enough(policy: Policy, s: Schedule) -> bool:
     """
     if s.healpix_order >= policy.max_healpix_order:
         return True
-    fine = s.step_deg < 0.75 * s.accuracy_rot_deg
+    fine = s.step_deg < USEFUL * s.accuracy_rot_deg
     if policy.relion_convergence:
         return fine
     return fine and s.step_deg <= needed_step_deg(policy, s.frequency)
@@ -157,7 +182,7 @@ def local_sigma_deg(policy: Policy, s: Schedule) -> float:
 
 def _refine_offsets(s: Schedule) -> None:
     """New range and step of the shifts from the accuracy and the changes."""
-    step = min(1.5, 0.75 * s.accuracy_trans_A) * 2**s.oversampling
+    step = min(1.5, USEFUL * s.accuracy_trans_A) * 2**s.oversampling
     span = 5 * s.change_offset_A
     span = max(min(span, 1.3 * s.offset_range_A), 1.5 * step)
     if span > 4 * step:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.sampling import direction_grid
+from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
@@ -48,11 +52,13 @@ class Writer:
         from mpiapp.io.checkpoint import remove_older, save_checkpoint
 
         number = state.schedule.iteration
-        if number % self.config.write_every == 0:
-            self._files(state)
         path = self.names.checkpoint(number)
         keep = self.config.checkpoint_keep
-        save_checkpoint(path, state.to_dict(), self.provenance(), keep=keep + 1)
+        with ThreadPoolExecutor(1) as pool:
+            saved = pool.submit(save_checkpoint, path, state.to_dict(), self.provenance(), keep=keep + 1)
+            if number % self.config.write_every == 0:
+                self._files(state)
+            saved.result()
         self._optimiser_file(state, number)
         remove_older(path, keep)
         self.names.partial_checkpoint(number).unlink(missing_ok=True)
@@ -84,6 +90,17 @@ class Writer:
     def _reference_path(self, state: RunState, half: int | None, k: int) -> Path:
         """Name of the reference of class k (from 1) in a model file."""
         raise NotImplementedError
+
+    @contextmanager
+    def _written(self, maps: Mapping[Path, F32]) -> Iterator[None]:
+        """Write maps by threads while the caller goes on; they are there when the context ends."""
+        from mpiapp.io.mrc import write_map
+
+        with ThreadPoolExecutor(max(1, len(maps))) as pool:
+            files = [pool.submit(write_map, path, m, self.setup.pixel_size_A) for path, m in maps.items()]
+            yield
+            for file in files:
+                file.result()
 
     def _distributions(self, state: RunState, half: HalfState, number: int | None, h: int | None) -> None:
         """Distribution of the viewing directions of every class."""
@@ -125,7 +142,9 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}"
+        comment = (
+            f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}\n{libraries()}"
+        )
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:

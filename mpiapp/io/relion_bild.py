@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+_ROWS = 10_000  # formatted at once
 _LENGTH = 0.3  # of the radius, for the most probable direction
 
 
@@ -51,9 +52,8 @@ def write_angular_distribution(
 
     start, end = radius + radius * direction, radius + length[:, None] * direction
     table = np.column_stack([red, 1.0 - red, start, end, np.full(len(red), width)])
-    with atomic_file(path) as temporary:
-        np.savetxt(
-            temporary,
-            table[probability > 0],  # Chimera refuses cylinders without length
-            fmt=".color %.6g 0 %.6g\n.cylinder" + " %.6g" * 7,
-        )
+    table = table[probability > 0]  # Chimera refuses cylinders without length
+    line = ".color %.6g 0 %.6g\n.cylinder" + " %.6g" * 7 + "\n"
+    with atomic_file(path) as temporary, open(temporary, "w", encoding="ascii") as file:
+        for part in np.array_split(table, 1 + len(table) // _ROWS):
+            file.write(line * len(part) % tuple(part.ravel().tolist()))

@@ -12,15 +12,19 @@ from mpiapp.io.relion_model import GENERAL, LARGEST, SPECTRA, ClassRecord, Model
 from mpiapp.io.relion_tables import column, list_block, load_tables, loop_block, value
 
 
-def read_model(path: str | Path) -> ModelRecord:
+def read_model(path: str | Path, *, directions: bool = True) -> ModelRecord:
     """Read a model file of ours or of RELION 3.1 to 5.
+
+    Parameters
+    ----------
+    directions : False leaves the distributions over directions out, which are most of the file
 
     Raises
     ------
     InputError
         When the file, a table or a label is missing; the message names it.
     """
-    blocks = load_tables(path)
+    blocks = load_tables(path, () if directions else ("model_pdf_orient_class_",))
     general = list_block(blocks, "model_general", path)
     scalars = {name: value(general, label, kind, "model_general", path) for label, name, kind in GENERAL}
     n_shells = scalars["box"] // 2 + 1

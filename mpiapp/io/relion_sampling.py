@@ -94,8 +94,12 @@ def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
     write_star(path, blocks, exact=exact)
 
 
-def read_sampling(path: str | Path) -> SamplingRecord:
+def read_sampling(path: str | Path, *, directions: bool = True) -> SamplingRecord:
     """Read a sampling file of ours or of RELION 3.1 to 5 (offsets in angstrom).
+
+    Parameters
+    ----------
+    directions : False leaves the directions of the grid out, which is all but a few lines of the file
 
     Raises
     ------
@@ -103,7 +107,7 @@ def read_sampling(path: str | Path) -> SamplingRecord:
         When the file, a table or a label is missing; the message names it.
     """
     table = "sampling_general"
-    blocks = load_tables(path)
+    blocks = load_tables(path, () if directions else ("sampling_directions",))
     general = list_block(blocks, table, path)
     # RELION leaves the angular labels of 3D out of 2D files; the dataclass has values that stand for them.
     found = {

@@ -19,11 +19,16 @@ MISSING = object()
 FINE_GRID = 20_000
 
 
-def load_tables(path: str | Path) -> dict[str, Any]:
-    """Blocks of a STAR file by name without ``data_``: list blocks as dict, loop blocks as DataFrame."""
+def load_tables(path: str | Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Blocks of a STAR file by name without ``data_``: list blocks as dict, loop blocks as DataFrame.
+
+    Parameters
+    ----------
+    without : beginnings of names of blocks that need not be read (`mpiapp.io.star.read_star`)
+    """
     from mpiapp.io.star import read_star
 
-    return dict(read_star(path))
+    return dict(read_star(path, without))
 
 
 def list_block(blocks: Mapping[str, Any], name: str, path: str | Path) -> dict[str, Any]:

@@ -28,27 +28,33 @@ LOG = logging.getLogger(__name__)
 NEWEST_VERSION = 50001
 
 
-def read_star(path: Path | str) -> dict[str, Block]:
+def read_star(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, Block]:
     """Blocks of a STAR file by name (`data_particles` -> "particles", `data_` -> ""); remarks go to the log.
 
     Loops are DataFrames (labels without underscore; `attrs["first_line"]` is the line of the first row, 0 if
     comments stand among the rows), lists are dictionaries. Numbers are int64 or float64, names stay text.
+
+    Parameters
+    ----------
+    without
+        Beginnings of the names of blocks that are not wanted: those that end the file are not read, which is where
+        the long tables of directions stand.
 
     Raises
     ------
     InputError
         The file is missing, is no STAR file, or a row has too few or too many values (line named).
     """
-    star = parse_star(path)
+    star = parse_star(path, without)
     for notice in star.notices:
         LOG.warning("%s", notice)
     return star.blocks
 
 
-def parse_star(path: Path | str) -> StarFile:
+def parse_star(path: Path | str, without: tuple[str, ...] = ()) -> StarFile:
     """Like `read_star`, with version and remarks returned instead of logged."""
     star = StarFile(Path(path))
-    StarParser(star, _read_lines(star)).run()
+    StarParser(star, _without_end(_read_text(star), without).split("\n")).run()
     if star.version > NEWEST_VERSION:
         star.notices.append(
             f"{path}: written by a newer RELION (version {star.version}) than is known here "
@@ -57,7 +63,15 @@ def parse_star(path: Path | str) -> StarFile:
     return star
 
 
-def _read_lines(star: StarFile) -> list[str]:
+def _without_end(text: str, unwanted: tuple[str, ...]) -> str:
+    """The text up to the blocks at its end whose names begin with one of the given words."""
+    starts = tuple(f"\ndata_{name}" for name in unwanted)
+    while starts and (begin := text.rfind("\ndata_")) >= 0 and text.startswith(starts, begin):
+        text = text[: begin + 1]
+    return text
+
+
+def _read_text(star: StarFile) -> str:
     path = star.path
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a STAR file; give the file name.")
@@ -82,7 +96,7 @@ def _read_lines(star: StarFile) -> list[str]:
             f"{path}: has Windows line ends (CR LF), which RELION refuses; read all the same."
         )
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.split("\n")
+    return text
 
 
 def write_star(

@@ -6,6 +6,7 @@ NumPy is known here; a backend on a device registers its own module when it star
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ def _bincount(index: Any, weights: Any, n: int) -> Any:
     return np.bincount(index, weights, n)[:n]
 
 
+def _itself(array: Any) -> Any:
+    return array
+
+
 @dataclass(frozen=True)
 class ArrayModule:
     """Array functions, one-dimensional transforms, and sums by bin of one kind of array.
@@ -26,13 +31,16 @@ class ArrayModule:
     xp : module with NumPy's functions.
     fft : object with rfft, irfft, fft, ifft and rfftn, irfftn, as scipy.fft has them.
     bincount : (index, weights or None, n) to (n,) sums; indices of n and more are left out.
+    to_host : the array in host memory.
     """
 
     xp: Any
     fft: Any
     bincount: Callable[[Any, Any, int], Any]
+    to_host: Callable[[Any], Any] = _itself
 
 
+SLAB = 16  # planes worked on at a time: the memory for what is made of them stays far below that of a map
 _known = {"numpy": ArrayModule(np, fft, _bincount)}
 
 
@@ -48,4 +56,22 @@ def module_of(array: Any) -> ArrayModule:
 
 def to_host(array: Any) -> Any:
     """The array in host memory."""
-    return array.get() if hasattr(array, "get") else array
+    return module_of(array).to_host(array)
+
+
+def in_slabs(work: Callable[[slice], Any], array: Any, workers: int = 1) -> list[Any]:
+    """Results of working on some planes of an array after the other.
+
+    Arrays in host memory are worked on by several threads, those on a device one after the other on the stream in use.
+
+    Parameters
+    ----------
+    work : function of a slice of the first axis
+    array : (planes, ...)
+    workers : threads
+    """
+    parts = [slice(start, start + SLAB) for start in range(0, len(array), SLAB)]
+    if workers == 1 or module_of(array) is not _known["numpy"]:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, parts))

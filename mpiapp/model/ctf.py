@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mpiapp.errors import InputError
+from mpiapp.model.arrays import module_of
 
 FloatArray = NDArray[Any]
 
@@ -121,9 +122,10 @@ def ctf_gamma(
     even_gamma: FloatArray | None = None,
 ) -> NDArray[np.float64]:
     """Phase of the CTF in radians; parameters as for `ctf`. Returns (n, n_pix) float64."""
-    x, y = np.asarray(kx, dtype=np.float64), np.asarray(ky, dtype=np.float64)
+    xp = module_of(coefficients).xp
+    x, y = xp.asarray(kx, dtype=np.float64), xp.asarray(ky, dtype=np.float64)
     r2 = x * x + y * y
-    basis = np.stack([x * x, x * y, y * y, r2 * r2, np.full_like(x, -1.0)])
+    basis = xp.stack([x * x, x * y, y * y, r2 * r2, xp.full_like(x, -1.0)])
     gamma = coefficients[:, :5] @ basis
     if even_gamma is not None:
         gamma += even_gamma
@@ -156,20 +158,21 @@ def ctf(
 
     Returns
     -------
-    (n, n_pix) array, nowhere smaller than 1e-8 in magnitude.
+    (n, n_pix) array where the coefficients are, host or device, nowhere smaller than 1e-8 in magnitude.
     """
+    xp = module_of(coefficients).xp
     gamma = ctf_gamma(kx, ky, coefficients, even_gamma)
-    values = -np.sin(gamma)
+    values = -xp.sin(gamma)
     if intact_first_peak:
-        values[np.abs(gamma) < 0.5 * np.pi] = 1.0
-    if np.any(coefficients[:, 5]):
-        r2 = np.square(kx, dtype=np.float64) + np.square(ky, dtype=np.float64)
-        values *= np.exp(coefficients[:, 5:6] * r2)
+        values[xp.abs(gamma) < 0.5 * np.pi] = 1.0
+    if bool(coefficients[:, 5].any()):
+        x, y = xp.asarray(kx, dtype=np.float64), xp.asarray(ky, dtype=np.float64)
+        values *= xp.exp(coefficients[:, 5:6] * (x * x + y * y))
     if phase_flipped:
-        np.abs(values, out=values)
+        values = xp.abs(values)
     if only_flip_phases:
-        values = np.where(values < 0, -1.0, 1.0)
+        values = xp.where(values < 0, -1.0, 1.0)
     values *= coefficients[:, 6:7]
-    small = np.abs(values) < SMALLEST_CTF
-    values[small] = np.where(values[small] < 0, -SMALLEST_CTF, SMALLEST_CTF)
+    small = xp.abs(values) < SMALLEST_CTF
+    values[small] = xp.where(values[small] < 0, -SMALLEST_CTF, SMALLEST_CTF)
     return values.astype(dtype, copy=False)

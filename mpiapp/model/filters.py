@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.model.arrays import module_of
 from mpiapp.model.fourier import forward_3d, half_radius, inverse_3d
-from mpiapp.model.masks import centre_distance
+from mpiapp.model.masks import radial_map
 
 FloatArray = NDArray[Any]
 
@@ -28,17 +29,20 @@ def lowpass_weight(radius: FloatArray, cutoff: float, edge: float = 2.0) -> NDAr
     """
     low = max(cutoff - edge / 2, 0.0)
     high = cutoff + edge / 2
-    r = np.asarray(radius, dtype=np.float64)
+    r = np.asarray(radius)
     if high <= low:
         return (r <= cutoff).astype(np.float32)
-    fall = np.clip((r - low) / (high - low), 0.0, 1.0)
-    return (0.5 + 0.5 * np.cos(np.pi * fall)).astype(np.float32)
+    weight = (r <= low).astype(np.float32)
+    edge_here = (r > low) & (r < high)
+    fall = (r[edge_here].astype(np.float64) - low) / (high - low)
+    weight[edge_here] = 0.5 + 0.5 * np.cos(np.pi * fall)
+    return weight
 
 
 def filter_map(volume: FloatArray, weights: FloatArray, *, workers: int = 1) -> NDArray[np.float32]:
     """Multiply the transform of a map by real weights of shape (N, N, N//2 + 1); (N, N, N) float32 out."""
     transform = forward_3d(volume, centre=False, workers=workers)
-    transform *= weights
+    transform *= module_of(transform).xp.asarray(weights)
     return inverse_3d(transform, centre=False, workers=workers).astype(np.float32, copy=False)
 
 
@@ -110,8 +114,7 @@ def gridding_correction(box: int, padded_box: int, ndim: int = 3, xp: Any = np) 
     -------
     (box,) * ndim float32, 1 at the centre.
     """
-    sinc: NDArray[np.float32] = xp.sinc(centre_distance(box, ndim, xp) / np.float32(padded_box))
-    return sinc * sinc
+    return radial_map(box, ndim, lambda r: xp.sinc(r / padded_box) ** 2, xp)
 
 
 def shell_weights(radius: FloatArray, weights: FloatArray) -> FloatArray:

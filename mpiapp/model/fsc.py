@@ -12,36 +12,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.model.arrays import module_of, to_host
-from mpiapp.model.fourier import axis_frequencies, forward_3d, half_radius, inverse_3d
+from mpiapp.model.arrays import in_slabs, module_of, to_host
+from mpiapp.model.fourier import axis_frequencies, forward_3d, inverse_3d
+from mpiapp.model.random_phases import randomise_transform
 
 FloatArray = NDArray[Any]
 ComplexArray = NDArray[Any]
 
-_SLAB = 16  # planes summed at a time: the memory of a correlation stays far below that of the transforms
-
 
 def _correlate(
-    first: ComplexArray, second: ComplexArray, kz: NDArray[np.int64], ky: NDArray[np.int64], last: int
+    first: ComplexArray,
+    second: ComplexArray,
+    kz: NDArray[np.int64],
+    ky: NDArray[np.int64],
+    last: int,
+    workers: int = 1,
 ) -> NDArray[np.float64]:
     """Sum Re(a b*), |a|^2 and |b|^2 over shells 0..last of a half transform whose axes have kz, ky."""
     arrays = module_of(first)
     xp = arrays.xp
-    kz, ky = xp.asarray(kz), xp.asarray(ky)
-    plane = ky[:, None] ** 2 + xp.arange(first.shape[2]) ** 2
-    totals = xp.zeros((3, last + 1))
-    for start in range(0, first.shape[0], _SLAB):
-        part = slice(start, start + _SLAB)
-        r2 = kz[part, None, None] ** 2 + plane
-        # round(|k|) <= last, in exact integers
-        inside = r2 <= last * last + last
-        shell = xp.floor(xp.sqrt(r2[inside]) + 0.5).astype(np.int32)
-        a = first[part][inside].astype(np.complex128)
-        b = second[part][inside].astype(np.complex128)
-        products = ((a * b.conj()).real, (a * a.conj()).real, (b * b.conj()).real)
-        for total, values in zip(totals, products, strict=True):
-            total += arrays.bincount(shell, values, last + 1)
-    return np.asarray(to_host(totals))
+    z2, y2, x2 = kz**2, ky**2, np.arange(first.shape[2]) ** 2
+    # round(|k|) of every |k|^2, those beyond the last shell together in one more
+    shells = np.floor(np.sqrt(np.arange(z2.max() + y2.max() + x2.max() + 1)) + 0.5)
+    shell = xp.asarray(np.minimum(shells, last + 1).astype(np.int32))
+    z2, plane = xp.asarray(z2), xp.asarray(y2[:, None] + x2)
+
+    def sums(part: slice) -> Any:
+        index = shell[z2[part, None, None] + plane].ravel()
+        a, b = first[part], second[part]
+        products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
+        return xp.stack([arrays.bincount(index, values.ravel(), last + 1) for values in products])
+
+    return np.asarray(to_host(sum(in_slabs(sums, first, workers))))
 
 
 def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,11 +53,11 @@ def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
     return curve
 
 
-def fsc_of_transforms(first: ComplexArray, second: ComplexArray) -> NDArray[np.float64]:
+def fsc_of_transforms(first: ComplexArray, second: ComplexArray, *, workers: int = 1) -> NDArray[np.float64]:
     """FSC of two half transforms of shape (N, N, N//2 + 1) in FFT order; returns (N//2 + 1,) float64."""
     box = first.shape[0]
     k = axis_frequencies(box)
-    return _ratio(_correlate(first, second, k, k, box // 2))
+    return _ratio(_correlate(first, second, k, k, box // 2, workers))
 
 
 def fsc(map1: FloatArray, map2: FloatArray, *, workers: int = 1) -> NDArray[np.float64]:
@@ -77,9 +79,8 @@ def fsc(map1: FloatArray, map2: FloatArray, *, workers: int = 1) -> NDArray[np.f
     """
     if map1.shape != map2.shape:
         raise ValueError(f"the maps have shapes {map1.shape} and {map2.shape}")
-    return fsc_of_transforms(
-        forward_3d(map1, centre=False, workers=workers), forward_3d(map2, centre=False, workers=workers)
-    )
+    first, second = (forward_3d(one, centre=False, workers=workers) for one in (map1, map2))
+    return fsc_of_transforms(first, second, workers=workers)
 
 
 def fsc_of_half_grids(
@@ -147,41 +148,6 @@ def resolution_interpolated(curve: FloatArray, threshold: float, pixel_size_A: f
     return box * pixel_size_A / (crossing - 1 + (above - threshold) / (above - below))
 
 
-def randomise_transform(
-    transform: ComplexArray, from_shell: float, rng: np.random.Generator, *, workers: int = 1
-) -> ComplexArray:
-    """Replace the phases of a half transform at |k| >= from_shell by random ones and keep every amplitude.
-
-    The phases are those of the transform of white noise: uniform, and with the symmetry of a real map, so
-    that no amplitude is lost on the plane k_x = 0.
-
-    Parameters
-    ----------
-    transform : (N, N, N//2 + 1) complex
-    from_shell : radius in Fourier pixels
-    rng : generator; take an independent one for each half
-
-    Returns
-    -------
-    New array of the same shape.
-    """
-    box = transform.shape[0]
-    white = rng.standard_normal((box,) * 3, dtype=np.float32)
-    noise = forward_3d(white, centre=False, workers=workers)
-    noise *= np.abs(transform) / np.maximum(np.abs(noise), np.finfo(np.float32).tiny)
-    np.copyto(noise, transform, where=half_radius(box, 3) < from_shell)
-    return noise
-
-
-def randomise_phases(
-    volume: FloatArray, from_shell: float, rng: np.random.Generator, *, workers: int = 1
-) -> NDArray[np.float32]:
-    """`randomise_transform` of a map: (z, y, x) to (z, y, x) float32."""
-    transform = forward_3d(volume, centre=False, workers=workers)
-    mixed = randomise_transform(transform, from_shell, rng, workers=workers)
-    return inverse_3d(mixed, centre=False, workers=workers).astype(np.float32, copy=False)
-
-
 def correct_fsc(
     masked: FloatArray, randomised: FloatArray, randomise_from: int, *, clip: bool = True
 ) -> NDArray[np.float64]:
@@ -210,7 +176,8 @@ class SolventFsc:
     """FSC curves of two half maps, each (N//2 + 1,) float64, and the shell where phases were randomised.
 
     Without a shell where the unmasked curve falls below the limit, `randomise_from` is -1, `randomised` is 0
-    and `corrected` is the unmasked curve.
+    and `corrected` is the unmasked curve. The half transforms of both maps, and of both within the mask, are
+    there for what else is made of them.
     """
 
     unmasked: NDArray[np.float64]
@@ -218,6 +185,8 @@ class SolventFsc:
     randomised: NDArray[np.float64]
     corrected: NDArray[np.float64]
     randomise_from: int
+    transforms: tuple[ComplexArray, ...]
+    masked_transforms: tuple[ComplexArray, ...]
 
 
 def solvent_corrected_fsc(
@@ -253,10 +222,10 @@ def solvent_corrected_fsc(
     -------
     SolventFsc
     """
-    maps = (half1, half2)
-    transforms = [forward_3d(half, centre=False, workers=workers) for half in maps]
-    unmasked = fsc_of_transforms(*transforms)
-    masked = fsc(half1 * mask, half2 * mask, workers=workers)
+    first, second = (forward_3d(half, centre=False, workers=workers) for half in (half1, half2))
+    unmasked = fsc_of_transforms(first, second, workers=workers)
+    in_mask = tuple(forward_3d(half * mask, centre=False, workers=workers) for half in (half1, half2))
+    masked = fsc_of_transforms(in_mask[0], in_mask[1], workers=workers)
     start = randomise_from if randomise_from > 0 else first_shell_below(unmasked, randomise_below, start=1)
     randomised = np.zeros_like(unmasked)
     corrected = unmasked.copy()
@@ -265,7 +234,7 @@ def solvent_corrected_fsc(
         streams = iter(np.random.default_rng(seed).spawn(2 * draws))
         for _ in range(draws):
             random = []
-            for transform in transforms:
+            for transform in (first, second):
                 mixed = randomise_transform(transform, start, next(streams), workers=workers)
                 random.append(inverse_3d(mixed, centre=False, workers=workers) * mask)
             randomised += fsc(*random, workers=workers) / draws
@@ -273,4 +242,4 @@ def solvent_corrected_fsc(
         corrected = correct_fsc(masked, randomised, start, clip=clip)
     if last_shell is not None:
         corrected[last_shell + 1 :] = 0.0
-    return SolventFsc(unmasked, masked, randomised, corrected, start)
+    return SolventFsc(unmasked, masked, randomised, corrected, start, (first, second), in_mask)

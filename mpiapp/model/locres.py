@@ -14,10 +14,12 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from mpiapp.model.filters import lowpass_weight
-from mpiapp.model.fourier import half_radius
+from mpiapp.model.arrays import module_of, to_host
+from mpiapp.model.filters import lowpass_weight, shell_weights
+from mpiapp.model.fourier import axis_frequencies
 from mpiapp.model.fsc import correct_fsc, first_shell_below
 from mpiapp.model.masks import background_weight, soft_sphere
+from mpiapp.model.radial import radii, shell_of_squares
 from mpiapp.model.sharpen import fsc_weight
 
 F32 = NDArray[np.float32]
@@ -38,14 +40,16 @@ class Window:
     mask : (L, L, L) soft sphere about element L/2; None for windows that are whole maps, whose sphere moves
     order : flat indices of the stored half transform, sorted by shell, shells 0 .. L/2
     starts : where each shell begins in `order`
-    radius : |k| of the half transform
+    squares : |k|^2 of the half transform
+    shell : round(|k|) of the same, L/2 + 1 beyond the last shell
     """
 
     box: int
     mask: F32 | None
     order: NDArray[np.int64]
     starts: NDArray[np.int64]
-    radius: F32
+    squares: NDArray[np.int32]
+    shell: NDArray[np.int32]
 
 
 def window_box(radius: float, edge: float) -> int:
@@ -57,14 +61,15 @@ def window_box(radius: float, edge: float) -> int:
     return box
 
 
-def make_window(box: int, radius: float, edge: float, *, moving: bool = False) -> Window:
-    """Tables of windows; `moving` for windows that are whole maps."""
-    distance = half_radius(box, 3)
-    shell = np.floor(distance.ravel() + 0.5).astype(np.int64)
-    order = np.argsort(shell, kind="stable")
-    starts = np.searchsorted(shell[order], np.arange(box // 2 + 2))
-    mask = None if moving else soft_sphere(box, radius, edge)
-    return Window(box, mask, order[: starts[-1]], starts[:-1], distance)
+def make_window(box: int, radius: float, edge: float, *, moving: bool = False, xp: Any = np) -> Window:
+    """Tables of windows; `moving` for windows that are whole maps. Those that arrays meet are of the module `xp`."""
+    k2 = axis_frequencies(box).astype(np.int32) ** 2
+    squares = k2[:, None, None] + k2[:, None] + k2[: box // 2 + 1]
+    shell = np.minimum(shell_of_squares(box), box // 2 + 1).astype(np.int32)[squares]
+    order = np.argsort(shell.ravel(), kind="stable")
+    starts = np.searchsorted(shell.ravel()[order], np.arange(box // 2 + 2))
+    mask = None if moving else soft_sphere(box, radius, edge, xp)
+    return Window(box, mask, order[: starts[-1]], starts[:-1], xp.asarray(squares), xp.asarray(shell))
 
 
 def sphere_at(box: int, point: tuple[int, int, int], radius: float, edge: float) -> F32:
@@ -84,14 +89,24 @@ def sample_points(box: int, step: int, radius: float) -> NDArray[np.int64]:
 
 def pair_fsc(first: NDArray[Any], second: NDArray[Any], window: Window) -> F64:
     """FSC of two half transforms of a window: (L/2 + 1,) float64 with FSC(0) = 1."""
-    a, b = (values.ravel()[window.order] for values in (first, second))
-    product = a.real * b.real + a.imag * b.imag
-    power = [values.real**2 + values.imag**2 for values in (a, b)]
-    sums = [np.add.reduceat(values.astype(np.float64), window.starts) for values in (product, *power)]
+    sums = _shell_sums(first, second, window)
     norm = np.sqrt(sums[1] * sums[2])
     curve = np.divide(sums[0], norm, out=np.zeros_like(norm), where=norm > 0)
     curve[0] = 1.0
     return curve
+
+
+def _shell_sums(first: NDArray[Any], second: NDArray[Any], window: Window) -> F64:
+    """Sums of Re(a b*), |a|^2 and |b|^2 over the shells: (3, L/2 + 1)."""
+    arrays = module_of(first)
+    here = arrays.xp is np
+    # sorted sums are the fast way on a processor, not on a device
+    a, b = (values.ravel()[window.order] if here else values.ravel() for values in (first, second))
+    products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
+    if here:
+        return np.stack([np.add.reduceat(values.astype(np.float64), window.starts) for values in products])
+    index, n = window.shell.ravel(), window.box // 2 + 1
+    return np.asarray(to_host(arrays.xp.stack([arrays.bincount(index, values, n) for values in products])))
 
 
 def local_curve(halves: F32, random: F32, mask: F32, window: Window, random_from: float) -> F64:
@@ -107,8 +122,9 @@ def local_curve(halves: F32, random: F32, mask: F32, window: Window, random_from
     -------
     (L/2 + 1,) float64
     """
-    f = scipy.fft.rfftn(halves * mask, axes=(1, 2, 3))
-    g = scipy.fft.rfftn(random * mask, axes=(1, 2, 3))
+    fft = module_of(halves).fft
+    f = fft.rfftn(halves * mask, axes=(1, 2, 3))
+    g = fft.rfftn(random * mask, axes=(1, 2, 3))
     return correct_fsc(
         pair_fsc(f[0], f[1], window), pair_fsc(g[0], g[1], window), int(random_from), clip=False
     )
@@ -130,10 +146,10 @@ def filtered_window(
     part: F32, curve: F64, resolution_A: float, size_A: float, window: Window, edge: float
 ) -> F32:
     """Part of the map weighted by the local FSC and low-passed at the local resolution: (L, L, L) float32."""
-    transform = scipy.fft.rfftn(part)
-    shell = np.minimum(np.floor(window.radius + 0.5).astype(np.int32), curve.size)
-    weights = np.append(fsc_weight(curve), 0.0)[shell] * lowpass_weight(
-        window.radius, size_A / resolution_A, edge
-    )
-    filtered: F32 = scipy.fft.irfftn(transform * weights.astype(np.float32), s=part.shape).astype(np.float32)
-    return filtered
+    arrays = module_of(part)
+    radius = radii(window.box)
+    weights = shell_weights(radius, fsc_weight(curve)) * lowpass_weight(radius, size_A / resolution_A, edge)
+    transform = arrays.fft.rfftn(part, axes=(0, 1, 2))
+    transform *= arrays.xp.asarray(weights.astype(np.float32))[window.squares]
+    filtered: F32 = arrays.fft.irfftn(transform, s=part.shape, axes=(0, 1, 2))
+    return filtered.astype(np.float32, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,33 @@ def background_weight(radius: FloatArray, inner: float, edge: float) -> NDArray[
     return weight
 
 
-def centre_distance(box: int, ndim: int, xp: Any = np) -> NDArray[np.float32]:
-    """Distance in pixels of every element of a box from its centre, element box//2: (box,) * ndim float32."""
-    axis = (xp.arange(box, dtype=np.float32) - box // 2) ** 2
+def radial_map(
+    box: int, ndim: int, profile: Callable[[FloatArray], FloatArray], xp: Any = np
+) -> NDArray[np.float32]:
+    """A function of the distance from the centre, element box//2, over a box: (box,) * ndim float32.
+
+    Parameters
+    ----------
+    profile : function of distances in pixels, float64; computed in one corner of the box, which the others mirror.
+    xp : array module of the distances and of the result
+    """
+    axis = xp.arange(box // 2 + 1, dtype=np.float64) ** 2
+    r2 = axis
+    for _ in range(ndim - 1):
+        r2 = r2[..., None] + axis
+    values: NDArray[np.float32] = profile(xp.sqrt(r2)).astype(np.float32)
+    mirror = abs(xp.arange(box) - box // 2)
+    for k in range(ndim):
+        values = values.take(mirror, axis=k)
+    return values
+
+
+def centre_distance(box: int, ndim: int, xp: Any = np, stride: int = 1) -> NDArray[np.float32]:
+    """Distance in pixels of every element of a box from its centre, element box//2: (box,) * ndim float32.
+
+    With a stride, of every few elements along each axis, the centre among them.
+    """
+    axis = (xp.arange(box // 2 % stride, box, stride, dtype=np.float32) - box // 2) ** 2
     r2 = axis
     for _ in range(ndim - 1):
         r2 = r2[..., None] + axis
@@ -50,19 +74,19 @@ def centre_distance(box: int, ndim: int, xp: Any = np) -> NDArray[np.float32]:
     return distance
 
 
-def soft_circle(box: int, radius: float, edge: float) -> NDArray[np.float32]:
+def soft_circle(box: int, radius: float, edge: float, xp: Any = np) -> NDArray[np.float32]:
     """Mask of a particle image: 1 inside `radius`, a raised cosine over `edge` pixels, 0 beyond.
 
     Returns
     -------
     (box, box) float32
     """
-    return np.float32(1.0) - background_weight(centre_distance(box, 2), radius, edge)
+    return radial_map(box, 2, lambda r: 1 - background_weight(r, radius, edge), xp)
 
 
 def soft_sphere(box: int, radius: float, edge: float, xp: Any = np) -> NDArray[np.float32]:
     """Mask of a map: as `soft_circle`, (box, box, box) float32."""
-    return np.float32(1.0) - background_weight(centre_distance(box, 3, xp), radius, edge)
+    return radial_map(box, 3, lambda r: 1 - background_weight(r, radius, edge), xp)
 
 
 def background_mean(values: FloatArray, mask: FloatArray) -> NDArray[np.float64]:

@@ -10,15 +10,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import healpix
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
 
+from mpiapp.model.arrays import in_slabs, module_of, to_host
 from mpiapp.model.fourier import axis_frequencies
 from mpiapp.model.fsc import first_shell_below
 from mpiapp.model.symmetry import PointGroup, directions
@@ -28,6 +28,9 @@ VIEW_ORDER = 5  # HEALPix order at which views are counted
 CELL_ORDER = 3  # and Fourier directions, 7.3 degrees apart
 CONE_DEG = 20.0
 THRESHOLD = 0.143
+FACE = (
+    128  # places along the edge of a face of the cube on which directions are looked up, half a degree apart
+)
 # shells of large boxes have more coefficients than a cone needs: one in (box / ENOUGH) is taken beyond ALL_BELOW
 ENOUGH, ALL_BELOW = 128, 48
 
@@ -67,13 +70,17 @@ def coverage(rot_deg: F64, tilt_deg: F64, group: PointGroup) -> Coverage:
     mates = np.einsum("ni,gij->gnj", seen, group.operators).reshape(-1, 3)
     pixel = healpix.vec2pix(2**VIEW_ORDER, *mates.T, nest=True)
     counts = np.bincount(pixel, minlength=12 * 4**VIEW_ORDER)
-    views, weight = _grid(VIEW_ORDER)[counts > 0], counts[counts > 0].astype(np.float64)
+    views = _grid(VIEW_ORDER)[counts > 0].astype(np.float32)
+    weight = counts[counts > 0].astype(
+        np.float32
+    )  # whole numbers, exact up to 16 million views of a direction
     grid = _grid(CELL_ORDER + 1)
     half = grid[(grid[:, 2] > 0) | ((grid[:, 2] == 0) & (grid[:, 1] >= 0))]
     # a slice is as thick as the grid of views is coarse
     width = 1.5 * np.sqrt(4 * np.pi / (12 * 4**VIEW_ORDER))
-    density = np.concatenate([(np.abs(part @ views.T) < width) @ weight for part in np.array_split(half, 8)])
-    density = density / max(density.mean(), 1e-300)
+    parts = np.array_split(half.astype(np.float32), 16)
+    density = np.concatenate([(np.abs(part @ views.T) < width).astype(np.float32) @ weight for part in parts])
+    density = density.astype(np.float64) / max(density.mean(), 1e-300)
     touched = density > 0
     share = float(touched.mean())
     factor = share / float(np.mean(1 / density[touched])) if share > 0 else 0.0
@@ -132,35 +139,77 @@ def conical_fsc(
 
 def _sums_by_cell(first: NDArray[Any], second: NDArray[Any], workers: int) -> F64:
     """Sums of Re(a b*), |a|^2 and |b|^2 by direction and shell: (3, n_cells, N//2 + 1)."""
-    box = first.shape[0]
-    parts = np.array_split(np.arange(box), workers)
-    with ThreadPoolExecutor(workers) as pool:
-        total: F64 = sum(pool.map(lambda planes: _sums_of_planes(first, second, planes), parts), np.zeros(()))
-    return total.reshape(3, 12 * 4**CELL_ORDER, box // 2 + 1)
-
-
-def _sums_of_planes(first: NDArray[Any], second: NDArray[Any], planes: NDArray[np.int64]) -> F64:
-    """The same over some planes of the transforms, flat: (3, n_cells * (N//2 + 1))."""
-    box = first.shape[0]
-    n_shells = box // 2 + 1
-    size = 12 * 4**CELL_ORDER * n_shells
+    box, n_shells = first.shape[0], first.shape[2]
     k = axis_frequencies(box)
-    sums = np.zeros((3, size))
     stride = max(1, box // ENOUGH)
-    for z in planes:
-        radius = np.sqrt(k[z] ** 2 + k[:, None] ** 2 + np.arange(n_shells) ** 2)
-        shell = np.floor(radius + 0.5).astype(np.int64)
-        inside = (shell < n_shells) & (shell > 0)
-        iy, ix = np.nonzero(inside)
-        if stride > 1:
-            kept = (shell[iy, ix] < ALL_BELOW) | (np.arange(iy.size) % stride == z % stride)
-            iy, ix = iy[kept], ix[kept]
-        place = (ix.astype(float), k[iy].astype(float), np.full(ix.size, float(k[z])))
-        index = healpix.vec2pix(2**CELL_ORDER, *place, nest=True) * n_shells + shell[iy, ix]
-        a, b = first[z, iy, ix].astype(np.complex128), second[z, iy, ix].astype(np.complex128)
-        for total, values in zip(sums, ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2), strict=True):
-            total += np.bincount(index, values, size)
-    return sums
+    low, reach, whole = np.arange(box), n_shells, [first, second]
+    if stride > 1:
+        low, reach = np.flatnonzero(np.abs(k) < ALL_BELOW), ALL_BELOW
+        here = module_of(first).xp.asarray(low)
+        whole = [array[here][:, here, :reach] for array in (first, second)]
+    total = _sums_of_part(whole, k[low], k[low], (1, reach), n_shells, workers)
+    # of the others every few rows, from another one in each plane
+    for begin in range(stride if stride > 1 else 0):
+        rows = slice(-begin % stride, None, stride)
+        parts = [array[begin::stride, rows] for array in (first, second)]
+        total += _sums_of_part(parts, k[begin::stride], k[rows], (reach, n_shells), n_shells, workers)
+    return total.reshape(3, 12 * 4**CELL_ORDER, n_shells)
+
+
+def _sums_of_part(
+    pair: list[NDArray[Any]],
+    kz: NDArray[np.int64],
+    ky: NDArray[np.int64],
+    between: tuple[int, int],
+    n_shells: int,
+    workers: int,
+) -> F64:
+    """The same over some planes and rows, those shells that are between two numbers: (3, n_cells * n_shells)."""
+    first, second = pair
+    arrays = module_of(first)
+    xp = arrays.xp
+    size = 12 * 4**CELL_ORDER * n_shells
+    cell = xp.asarray(_cells_of_faces().ravel())
+    z, y, x = (xp.asarray(k.astype(np.float32)) for k in (kz, ky, np.arange(first.shape[2])))
+    plane = y[:, None] ** 2 + x**2
+
+    def work(part: slice) -> Any:
+        shell = xp.floor(xp.sqrt(z[part, None, None] ** 2 + plane) + np.float32(0.5)).astype(np.int32)
+        index = cell[_places_on_faces(z[part, None, None], y[:, None], x, xp)] * n_shells + shell
+        index = xp.where((shell >= between[0]) & (shell < between[1]), index, size).ravel()
+        a, b = first[part], second[part]
+        products = (a.real * b.real + a.imag * b.imag, a.real**2 + a.imag**2, b.real**2 + b.imag**2)
+        return xp.stack([arrays.bincount(index, values.ravel(), size) for values in products])
+
+    return np.asarray(to_host(sum(in_slabs(work, first, workers))))
+
+
+@lru_cache(maxsize=1)
+def _cells_of_faces() -> NDArray[np.int32]:
+    """HEALPix cell of each place on three faces of a cube, (3, FACE, FACE): a direction is looked up without an angle.
+
+    On face d the component d is 1; the others run from -1 to 1, in the order z, y, x without d.
+    """
+    at = (np.arange(FACE) + 0.5) * (2 / FACE) - 1
+    u, v = np.meshgrid(at, at, indexing="ij")
+    ones = np.ones_like(u)
+    faces = [np.insert(np.stack([u, v]), d, ones, axis=0) for d in range(3)]
+    return np.stack([healpix.vec2pix(2**CELL_ORDER, x, y, z, nest=True) for z, y, x in faces]).astype(
+        np.int32
+    )
+
+
+def _places_on_faces(z: NDArray[Any], y: NDArray[Any], x: NDArray[Any], xp: Any) -> NDArray[Any]:
+    """Flat index into `_cells_of_faces` of the directions of coefficients, or of those opposite."""
+    depth, height, width = abs(z), abs(y), abs(x)
+    along_z, along_y = (depth >= height) & (depth >= width), height >= width
+    major = xp.where(along_z, z, xp.where(along_y, y, x))
+    scale = np.float32(FACE / 2) / xp.where(major == 0, np.float32(1), major)
+    u = xp.where(along_z, y, z) * scale
+    v = xp.where(along_z | along_y, x, y) * scale
+    face = xp.where(along_z, 0, xp.where(along_y, 1, 2)) * (FACE * FACE)
+    u, v = (xp.minimum((w + np.float32(FACE / 2)).astype(np.int32), FACE - 1) for w in (u, v))
+    return face + u * FACE + v  # type: ignore[no-any-return]
 
 
 def sphericity(axes: F64, radius: F64) -> float:
@@ -170,6 +219,8 @@ def sphericity(axes: F64, radius: F64) -> float:
     ----------
     axes : (n, 3) unit vectors of one hemisphere;  radius : (n,) > 0
     """
+    from scipy.spatial import ConvexHull  # slow to load
+
     points = np.concatenate([axes, -axes])
     corners = (points * np.concatenate([radius, radius])[:, None])[ConvexHull(points).simplices]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]

@@ -6,12 +6,12 @@ filters is a product of short vectors, and what it does to mean amplitudes follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.model.arrays import in_slabs, module_of, to_host
 from mpiapp.model.fourier import axis_frequencies
 
 ComplexArray = NDArray[Any]
@@ -22,37 +22,47 @@ def radii(box: int) -> NDArray[np.float64]:
     return np.sqrt(np.arange(3 * (box // 2) ** 2 + 1, dtype=np.float64))
 
 
-def squared_planes(box: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each plane (index z) of a half transform with its |k|^2: (N, N//2 + 1) int64."""
-    k2 = axis_frequencies(box) ** 2
-    plane = k2[:, None] + np.arange(box // 2 + 1) ** 2
-    for z in range(box):
-        yield z, plane + k2[z]
+def _squares(transform: ComplexArray) -> tuple[Any, Any]:
+    """|k|^2 of a half transform in two parts to be added: (N,) of its planes and (N, N//2 + 1) within a plane."""
+    xp = module_of(transform).xp
+    k2 = axis_frequencies(transform.shape[0]) ** 2
+    return xp.asarray(k2), xp.asarray(k2[:, None] + np.arange(transform.shape[2]) ** 2)
 
 
-def filter_radially(transform: ComplexArray, weights: NDArray[np.float64]) -> None:
+def filter_radially(transform: ComplexArray, weights: NDArray[np.float64], *, workers: int = 1) -> None:
     """Multiply a half transform in place by weights of |k|^2.
 
     Parameters
     ----------
     transform : (N, N, N//2 + 1) complex
     weights : (3 (N/2)^2 + 1,) values at `radii`
+    workers : threads
     """
-    single = weights.astype(transform.real.dtype)
-    for z, k2 in squared_planes(transform.shape[0]):
-        transform[z] *= single[k2]
+    single = module_of(transform).xp.asarray(weights.astype(transform.real.dtype))
+    z2, plane = _squares(transform)
+
+    def work(part: slice) -> None:
+        values = transform[part]
+        values *= single[z2[part, None, None] + plane]
+
+    in_slabs(work, transform, workers)
 
 
-def amplitude_sums(transform: ComplexArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def amplitude_sums(
+    transform: ComplexArray, *, workers: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Sum of |F| and number of stored elements for every |k|^2: two arrays of shape (3 (N/2)^2 + 1,)."""
-    box = transform.shape[0]
-    size = 3 * (box // 2) ** 2 + 1
-    sums, counts = np.zeros(size), np.zeros(size, np.int64)
-    for z, k2 in squared_planes(box):
-        flat = k2.ravel()
-        sums += np.bincount(flat, np.abs(transform[z]).ravel(), minlength=size)
-        counts += np.bincount(flat, minlength=size)
-    return sums, counts
+    arrays = module_of(transform)
+    size = 3 * (transform.shape[0] // 2) ** 2 + 1
+    z2, plane = _squares(transform)
+
+    def work(part: slice) -> tuple[Any, Any]:
+        index = (z2[part, None, None] + plane).ravel()
+        values = abs(transform[part]).ravel()
+        return arrays.bincount(index, values, size), arrays.bincount(index, None, size)
+
+    sums, counts = zip(*in_slabs(work, transform, workers), strict=True)
+    return np.asarray(to_host(sum(sums))), np.asarray(to_host(sum(counts)))
 
 
 def shell_of_squares(box: int) -> NDArray[np.int64]:

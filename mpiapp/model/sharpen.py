@@ -73,7 +73,9 @@ def fsc_weight(fsc: FloatArray) -> FloatArray:
     return np.sqrt(2 * f / (1 + f))
 
 
-def make_filter(transform: NDArray[Any], pixel_size_A: float, steps: Sharpening) -> Sharpened:
+def make_filter(
+    transform: NDArray[Any], pixel_size_A: float, steps: Sharpening, *, workers: int = 1
+) -> Sharpened:
     """Radial filter that sharpens a map, and the Guinier curves on the way.
 
     Parameters
@@ -92,7 +94,7 @@ def make_filter(transform: NDArray[Any], pixel_size_A: float, steps: Sharpening)
     """
     box = transform.shape[0]
     radius = radii(box)
-    sums, counts = amplitude_sums(transform)
+    sums, counts = amplitude_sums(transform, workers=workers)
     s2 = squared_frequencies(box, pixel_size_A)
     weights = np.ones_like(radius)
     curves = {"original": log_amplitudes(sums, counts, weights, box)}

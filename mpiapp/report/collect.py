@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
         A file is missing or damaged.
     """
     last = None if finished else max(iterations)
-    model = read_model(names.model(None) if finished else names.model(last, 1))
+    model = read_model(names.model(None) if finished else names.model(last, 1), directions=False)
     path = names.optimiser(last)
     if finished and iterations and not path.is_file():
         path = iterations[max(iterations)].optimiser(max(iterations))
@@ -130,18 +131,32 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
 
 def _row(number: int, names: OutputNames, curves: dict[str, F64]) -> dict[str, float]:
     """One iteration of the progress table; empty where its files are not complete."""
-    model_path = names.model(number, 1)
-    if not (model_path.is_file() and names.sampling(number).is_file()):
+    paths = (names.model(number, 1), names.optimiser(number), names.sampling(number))
+    if not all(path.is_file() for path in paths):
         return {}
-    model, optimiser = read_model(model_path), read_optimiser(names.optimiser(number))
-    sampling = read_sampling(names.sampling(number))
-    fine = 2.0**-optimiser.oversampling
+    row, fsc = _read_row(*paths, stamps=tuple(path.stat().st_mtime_ns for path in paths))
     if number > 0:
-        curves[str(number)] = model.classes[0].fsc
+        curves[str(number)] = fsc
+    return {"iteration": float(number), **row}
+
+
+@lru_cache(maxsize=1024)
+def _read_row(
+    model_path: Path, optimiser_path: Path, sampling_path: Path, *, stamps: tuple[int, ...]
+) -> tuple[dict[str, float], F64]:
+    """Figures and FSC of an iteration. A running job shows its page many times: the same files are read once.
+
+    Parameters
+    ----------
+    stamps : times of the last change of the files
+    """
+    model = read_model(model_path, directions=False)
+    optimiser, sampling = read_optimiser(optimiser_path), read_sampling(sampling_path, directions=False)
+    fine = 2.0**-optimiser.oversampling
+    fsc = model.classes[0].fsc
     return {
-        "iteration": float(number),
         "resolution_A": model.current_resolution_A,
-        "resolution_0.143_A": resolution_at(model.classes[0].fsc, 0.143, model.pixel_size_A, model.box),
+        "resolution_0.143_A": resolution_at(fsc, 0.143, model.pixel_size_A, model.box),
         "step_deg": sampling.psi_step_deg * fine,
         "offset_step_A": sampling.offset_step_A * fine,
         "accuracy_rot_deg": optimiser.accuracy_rot_deg,
@@ -150,7 +165,7 @@ def _row(number: int, names: OutputNames, curves: dict[str, F64]) -> dict[str, f
         "change_offset_A": optimiser.change_offsets_A,
         "average_pmax": model.average_pmax,
         "current_size": float(model.current_size),
-    }
+    }, fsc
 
 
 def written_progress(names: OutputNames) -> dict[str, F64]:

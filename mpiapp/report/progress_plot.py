@@ -47,7 +47,9 @@ _PANELS = (
         ),
         "log",
     ),
-    _Panel("Image size in use (px)", (("current_size", "current size"),)),
+    _Panel("Image size in use (px)", (("current_size", "current size"),), "count"),
+    _Panel("Particles of the mini-batch", (("mini_batch", "mini-batch"),), "count"),
+    _Panel("Step size of the gradient", (("step_size", "step size"),)),
     _Panel("Average Pmax", (("average_pmax", "largest weight of a particle"),), "fraction"),
     _Panel(
         "Time of the iteration (s)",
@@ -78,16 +80,9 @@ def plot_progress(
     panels = [panel for panel in _PANELS if any(name in columns for name, _ in panel.columns)]
     width = min(3, max(1, len(panels)))
     height = -(-len(panels) // width)
-    inches = 4.1 * width, 2.9 * max(1, height) + 0.3
-    with figure(path, *inches, laid_out=True) as fig:
-        fig.subplots_adjust(
-            left=0.5 / inches[0],
-            right=1 - 0.1 / inches[0],
-            bottom=0.5 / inches[1],
-            top=1 - 0.65 / inches[1],
-            wspace=0.17,
-            hspace=0.42,
-        )
+    across, down = 4.1 * width, 2.9 * max(1, height) + 0.3
+    with figure(path, across, down, layout="none") as fig:
+        fig.subplots_adjust(0.45 / across, 0.5 / down, 1 - 0.12 / across, 1 - 0.7 / down, 0.17, 0.42)
         for place, panel in enumerate(panels, start=1):
             _draw_panel(fig.add_subplot(height, width, place), panel, columns)
         fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
@@ -101,7 +96,7 @@ def _draw_panel(axes: Axes, panel: _Panel, columns: Mapping[str, NDArray]) -> No
     shown = [(name, label) for name, label in panel.columns if name in columns]
     for (name, label), colour in zip(shown, COLOURS, strict=False):
         values = np.array(columns[name], dtype=np.float64)
-        if panel.scale != "bar" and name != "current_size":
+        if panel.scale not in ("bar", "count"):
             values[values > _UNKNOWN] = np.nan
         if panel.scale == "bar":
             axes.bar(iteration, values, width=0.7, bottom=below, color=colour, label=label)

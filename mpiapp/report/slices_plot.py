@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 # Array axis to look along, name of the direction, names of the picture's horizontal and vertical directions.
 _VIEWS = ((0, "z", "x", "y"), (1, "y", "x", "z"), (2, "x", "y", "z"))
-_PITCH = (1.07, 1.13)  # of the pictures, in units of their sides
+_SIZE, _SIDE = (12.4, 6.75), 1.85  # of the figure and of a picture on it, inches
 _LEVELS = (-0.25, -0.125, 0.0, 0.125, 0.25)  # of the particle's diameter, from the centre of the box
 
 
@@ -50,25 +50,27 @@ def plot_slices(
     flat = [volume.sum(axis=axis) for axis in range(3)]
     of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
 
-    with figure(path, 12.4, 6.75, laid_out=True) as fig:
-        axes = fig.add_axes((0.005, 0.005, 0.99, 0.93))
+    with figure(path, *_SIZE, layout="none") as fig:
+        # one panel in inches: eighteen of them would take most of the time
+        axes = fig.add_axes((0, 0, 1, 1), xlim=(0, _SIZE[0]), ylim=(0, _SIZE[1]), autoscale_on=False)
+        axes.set_axis_off()
         for row, (axis, name, right, up) in enumerate(_VIEWS):
             for column, (image, index) in enumerate(slices[axis]):
                 offset_A = (index - volume.shape[axis] // 2) * pixel_size_A
                 level = f"{offset_A:+.0f} Å".replace("-", "\N{MINUS SIGN}") if offset_A else "0"
-                _show(axes, _place(row, column), _cut(image, half), of_slices, f"{name} = {level}")
-            last = _place(row, len(_LEVELS))
-            _show(axes, last, _cut(flat[axis], half), of_projections, f"projection along {name}")
-            _directions(axes, _place(row, 0), right, up)
-        _scale_bar(axes, _place(0, 0), _cut(flat[0], half).shape[1] * pixel_size_A)
-        axes.set(xlim=(0, (len(_LEVELS) + 1) * _PITCH[0]), ylim=(-3 * _PITCH[1], 0))
-        axes.set_axis_off()
-        fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
+                _show(axes, _cut(image, half), of_slices, f"{name} = {level}", (row, column))
+            _show(
+                axes, _cut(flat[axis], half), of_projections, f"projection along {name}", (row, len(_LEVELS))
+            )
+            _directions(axes, right, up, _corner(row, 0))
+        width_A = _cut(slices[0][0][0], half).shape[1] * pixel_size_A
+        _scale_bar(axes, width_A, _corner(0, 0))
+        axes.text(0.12, _SIZE[1] - 0.1, title, va="top", fontweight="bold", fontsize=12)
 
 
-def _place(row: int, column: int) -> tuple[float, float]:
-    """Lower left corner of a picture; pictures have sides of 1."""
-    return column * _PITCH[0], -(row + 1) * _PITCH[1]
+def _corner(row: int, column: int) -> tuple[float, float]:
+    """Lower left corner of a picture, inches."""
+    return 0.12 + column * (_SIDE + 0.19), _SIZE[1] - 0.42 - (row + 1) * (_SIDE + 0.25)
 
 
 def _slice(volume: FloatArray, axis: int, offset_px: float) -> tuple[FloatArray, int]:
@@ -96,44 +98,43 @@ def _contrast(images: list[FloatArray]) -> tuple[float, float]:
 
 
 def _show(
-    axes: Axes, at: tuple[float, float], image: FloatArray, contrast: tuple[float, float], title: str
+    axes: Axes, image: FloatArray, contrast: tuple[float, float], title: str, place: tuple[int, int]
 ) -> None:
-    (low, high), (x, y) = contrast, at
+    x, y = _corner(*place)
+    height, width = (_SIDE * n / max(image.shape) for n in image.shape)
     # The second axis of the map goes up, as in a right-handed drawing of x and y.
-    axes.imshow(
-        image,
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        origin="lower",
-        interpolation="bicubic",
-        extent=(x, x + 1, y, y + 1),
-    )
-    axes.text(x, y + 1.02, title, va="bottom", fontsize=9.5)
+    look: dict[str, Any] = {"cmap": "gray", "origin": "lower", "interpolation": "bicubic", "aspect": "auto"}
+    axes.imshow(image, vmin=contrast[0], vmax=contrast[1], extent=(x, x + width, y, y + height), **look)
+    axes.text(x, y + _SIDE + 0.04, title, va="bottom", fontsize=9.5)
 
 
-def _directions(axes: Axes, at: tuple[float, float], right: str, up: str) -> None:
-    """Two small arrows in the upper left corner that name the directions of the picture."""
-    x, y, length = at[0] + 0.07, at[1] + 0.76, 0.13
+def _directions(axes: Axes, right: str, up: str, corner: tuple[float, float]) -> None:
+    """Two small arrows in the upper left corner of a picture that name its directions."""
+    x, y, length = corner[0] + 0.07 * _SIDE, corner[1] + 0.76 * _SIDE, 0.13 * _SIDE
     arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "white", "shrinkA": 0, "shrinkB": 0}
     for tip in ((x + length, y), (x, y + length)):
         axes.annotate("", tip, (x, y), arrowprops=arrow | {"mutation_scale": 7})
     text: dict[str, Any] = {"color": "white", "fontsize": 9}
-    axes.text(x + length + 0.02, y, right, ha="left", va="center", **text)
-    axes.text(x, y + length + 0.01, up, ha="center", va="bottom", **text)
+    axes.text(x + length + 0.04, y, right, ha="left", va="center", **text)
+    axes.text(x, y + length + 0.02, up, ha="center", va="bottom", **text)
 
 
-def _scale_bar(axes: Axes, at: tuple[float, float], width_A: float) -> None:
-    """A bar of a round length, about a quarter of the picture, in its lower left corner."""
+def _scale_bar(axes: Axes, width_A: float, corner: tuple[float, float]) -> None:
+    """A bar of a round length, about a quarter of a picture, in its lower left corner.
+
+    Parameters
+    ----------
+    width_A : of what the picture shows
+    """
     from matplotlib import patheffects
 
     lengths = (5, 10, 20, 25, 50, 100, 200, 250, 500, 1000)
     length_A = max((length for length in lengths if length <= 0.36 * width_A), default=5)
-    begin, y = at[0] + 0.06, at[1] + 0.07
-    end = begin + length_A / width_A
-    for colour, width in (("black", 5), ("white", 3)):
-        axes.plot([begin, end], [y, y], color=colour, lw=width, solid_capstyle="butt")
-    label = axes.text((begin + end) / 2, y + 0.03, f"{length_A} Å")
+    begin, y = corner[0] + 0.06 * _SIDE, corner[1] + 0.07 * _SIDE
+    end = begin + _SIDE * length_A / width_A
+    axes.plot([begin, end], [y, y], color="black", lw=5, solid_capstyle="butt")
+    axes.plot([begin, end], [y, y], color="white", lw=3, solid_capstyle="butt")
+    label = axes.text((begin + end) / 2, y + 0.03 * _SIDE, f"{length_A} Å")
     label.set(color="white", ha="center", va="bottom", fontsize=9.5)
     label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
 

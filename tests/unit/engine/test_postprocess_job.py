@@ -60,7 +60,7 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "corrected", "mask_fraction", "molecular_weight", "unmasked", "masked", "randomised"
     }  # fmt: skip
     assert 0 > float(record.general["rlnBfactorUsedForSharpening"]) > -600
-    assert 6 < float(record.general["rlnFinalResolution"]) < 20
+    assert 6 <= float(record.general["rlnFinalResolution"]) < 20
     whole, pixel = read_map(halves / "post/postprocess.mrc")
     parts = [read_map(halves / f"post/postprocess_half{h}.mrc")[0] for h in (1, 2)]
     np.testing.assert_allclose((parts[0] + parts[1]) / 2, whole, atol=1e-4 * np.abs(whole).max())

@@ -95,6 +95,8 @@ def test_map_header_word_by_word(tmp_path: Path, rng: np.random.Generator) -> No
     assert floats[49:52] == (0, 0, 0)
     assert path.read_bytes()[208:214] == b"MAP \x44\x44"
     assert floats[19:22] == pytest.approx((array.min(), array.max(), array.mean()), rel=1e-5)
+    assert floats[54] == pytest.approx(array.std(), rel=1e-5)
+    assert mrcfile.validate(path)
     assert path.stat().st_size == 1024 + 4 * 6**3
     assert np.array_equal(read_map(path)[0], array.astype(np.float32))
 
@@ -145,7 +147,7 @@ def test_full_disk_leaves_the_old_map(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(mrc, "_fill_header", full)
+    monkeypatch.setattr(mrc, "_new_header", full)
     with pytest.raises(InputError, match=r"m\.mrc.*space"):
         write_map(path, volume + 1, 1.0)
     assert np.array_equal(read_map(path)[0], volume)

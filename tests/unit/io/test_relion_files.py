@@ -26,6 +26,7 @@ from mpiapp.io.relion_files import (
     write_optimiser,
     write_sampling,
 )
+from mpiapp.io.star import read_star
 
 BOX = 16
 N_SHELLS = BOX // 2 + 1
@@ -112,6 +113,28 @@ def test_model_has_the_tables_of_relion(tmp_path: Path, rng: np.random.Generator
     for group, optics in ((1, 1), (2, 1), (3, 2)):
         pair = blocks[f"model_group_{group}"], blocks[f"model_optics_group_{optics}"]
         np.testing.assert_array_equal(pair[0]["rlnSigma2Noise"], pair[1]["rlnSigma2Noise"])
+
+
+def test_model_without_its_long_tables(tmp_path: Path, rng: np.random.Generator) -> None:
+    """They are at the end, and no text of theirs is looked at."""
+    model = make_model(rng)
+    path = tmp_path / "model.star"
+    write_model(path, model)
+    text = path.read_text()
+    begin = text.index("_rlnOrientationDistribution")
+    path.write_text(text[:begin] + "_rlnOrientationDistribution #1\n 0.5 0.5 0.5\n")
+    with pytest.raises(InputError, match="3 values for 1 columns"):
+        read_model(path)
+    found = read_model(path, directions=False)
+    assert [record.orientation_distribution.size for record in found.classes] == [0, 0]
+    for record, expected in zip(found.classes, model.classes, strict=True):
+        record.orientation_distribution = expected.orientation_distribution
+    assert_same(found, model)
+
+
+def test_tables_between_others_are_read_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.star").write_text("data_x1\n\n_rlnA 1\n\ndata_y\n\n_rlnB 2\n\ndata_x2\n\n_rlnC 3\n")
+    assert list(read_star(tmp_path / "a.star", without=("x",))) == ["x1", "y"]
 
 
 def test_signal_without_noise_is_written_as_999(tmp_path: Path, rng: np.random.Generator) -> None:

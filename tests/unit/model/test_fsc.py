@@ -10,19 +10,19 @@ import mrcfile
 import numpy as np
 import pytest
 
-from mpiapp.model import fsc as module
+from mpiapp.model import arrays
 from mpiapp.model.fourier import forward_3d
 from mpiapp.model.fsc import (
     correct_fsc,
     first_shell_below,
     fsc,
     fsc_of_half_grids,
-    randomise_phases,
     resolution_at,
     resolution_interpolated,
     solvent_corrected_fsc,
 )
 from mpiapp.model.masks import soft_sphere
+from mpiapp.model.random_phases import randomise_phases
 
 
 def two_maps(rng: np.random.Generator, box: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +50,7 @@ def test_fsc_is_the_normalised_shell_sum(rng: np.random.Generator, monkeypatch: 
     map1, map2 = two_maps(rng, 14)
     expected = stored_fsc(map1, map2)
     np.testing.assert_allclose(fsc(map1, map2), expected, atol=1e-5)
-    monkeypatch.setattr(module, "_SLAB", 3)
+    monkeypatch.setattr(arrays, "SLAB", 3)
     np.testing.assert_allclose(fsc(map1, map2), expected, atol=1e-5)
 
 

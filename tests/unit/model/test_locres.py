@@ -7,7 +7,7 @@ import pytest
 
 from mpiapp.engine.locres import Geometry, scan
 from mpiapp.model.filters import lowpass_map
-from mpiapp.model.fsc import fsc, randomise_phases
+from mpiapp.model.fsc import fsc
 from mpiapp.model.locres import (
     crossing,
     filtered_window,
@@ -18,6 +18,7 @@ from mpiapp.model.locres import (
     window_box,
 )
 from mpiapp.model.masks import soft_sphere
+from mpiapp.model.random_phases import randomise_phases
 
 PIXEL = 2.0
 

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Time of an iteration of classification on a device against the number of classes.
+
+    benchmarks/gpu_classes.py FOLDER [--class3d 1 2 4 6 8 16] [--class2d 50 200] [--iterations 4] [--verbose]
+
+FOLDER holds particles.star, its stack and ref_class001_lp60.mrc. Prints of every iteration the image size, milliseconds
+of expectation a particle, seconds of maximization and of everything else (files, accuracies), and the whole. The first
+iteration correlates (class3d), reads the images and has the start-up in it. An iteration ends with its line in the log:
+its maps are there then, its files are written while the next one computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mpiapp.io.checkpoint import load_checkpoint
+from mpiapp.io.outputs import OutputNames
+
+COMMON = """
+    --particle_diameter 330 --oversampling 1 --offset_range 5 --offset_step 2 --ctf --norm --scale
+    --flatten_solvent --zero_mask --pad 2 --random_seed 1 --gpu
+""".split()
+OWN = {
+    "class3d": "--ini_high 60 --firstiter_cc --tau2_fudge 4 --healpix_order 2 --ref",
+    "class2d": "--tau2_fudge 2 --psi_step 12 --center_classes",
+}
+END = "since start"  # of the line that ends an iteration
+
+
+def run(
+    command: str, folder: Path, root: Path, n_classes: int, iterations: int, verbose: bool
+) -> list[float]:
+    """When a run began and when each of its iterations ended, seconds."""
+    own = OWN[command].split()
+    if own[-1] == "--ref":
+        own.append(str(folder / "ref_class001_lp60.mrc"))
+    words = [sys.executable, "-m", "mpiapp", command, "--i", str(folder / "particles.star"), "--o", str(root),
+             *COMMON, *own, "--K", str(n_classes), "--iter", str(iterations),
+             "--verb", "2" if verbose else "1"]  # fmt: skip
+    ends, text = [time.monotonic()], []
+    job = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert job.stdout is not None
+    for line in job.stdout:
+        text.append(line)
+        if END in line:
+            ends.append(time.monotonic())
+    if job.wait():
+        sys.exit(f"{' '.join(words)} ended with code {job.returncode}:\n{''.join(text[-40:])}")
+    if verbose:
+        print("".join(text))
+    return ends
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--class3d", type=int, nargs="*", default=[1, 2, 4, 6, 8, 16], metavar="K")
+    parser.add_argument("--class2d", type=int, nargs="*", default=[50, 200], metavar="K")
+    parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--verbose", action="store_true", help="show the logs, with device time by kernel")
+    a = parser.parse_args()
+    print(
+        "job", "K", "iteration", "size", "E_ms_a_particle", "M_s", "rest_s", "whole_s", sep="\t", flush=True
+    )
+    for command, numbers in (("class3d", a.class3d), ("class2d", a.class2d)):
+        for n_classes in numbers:
+            with tempfile.TemporaryDirectory(prefix="classes_", dir=a.folder) as out:
+                root = Path(out) / "run"
+                ends = run(command, a.folder, root, n_classes, a.iterations, a.verbose)
+                state = load_checkpoint(OutputNames(str(root)).checkpoints()[-1][1])[0]
+            history, n = state["history"], len(state["half"])
+            for k, whole in enumerate(np.diff(ends)):
+                e, m = (float(history[f"{part}_s"][k]) for part in ("expectation", "maximization"))
+                size = int(history["current_size"][k])
+                numbers_of = (1000 * e / n, m, whole - e - m, whole)
+                print(
+                    command, n_classes, k + 1, size, *(f"{x:.3f}" for x in numbers_of), sep="\t", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()
