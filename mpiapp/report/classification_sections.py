@@ -116,11 +116,15 @@ def _progress(run: Classification, prefix: str) -> Section:
     if not progress:
         section.notes.append("The run left no table of its progress.")
         return section
-    sizes = Path(f"{prefix}_class_sizes.png")
-    plot_class_sizes(sizes, progress)
+    model = run.names.model(run.last)
+    sizes, picture = run.names.class_sizes_plot, run.names.progress_plot
+    if not is_newer(sizes, model):
+        sizes = Path(f"{prefix}_class_sizes.png")
+        plot_class_sizes(sizes, progress)
+    if not is_newer(picture, model):
+        picture = Path(f"{prefix}_progress.png")
+        plot_progress(picture, progress, "Progress of the classification")
     section.figures.append(Figure(sizes, "Share of the particles in each class, by iteration."))
-    picture = Path(f"{prefix}_progress.png")
-    plot_progress(picture, progress, "Progress of the classification")
     caption = "Resolution, sampling, accuracies, changes of the particles and times, by iteration."
     section.figures.append(Figure(picture, caption, wide=True))
     section.tables += time_by_rank(progress)
