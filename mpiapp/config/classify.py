@@ -14,18 +14,19 @@ from mpiapp.config.common import (
     REFERENCE,
     SAMPLING,
     SCHEDULE,
-    CommonConfig,
     VolumeConfig,
 )
+from mpiapp.config.gradient import GRADIENT, GradientConfig
 from mpiapp.config.option import option
 from mpiapp.config.relion_flags import REFUSED_GROUPS
 from mpiapp.errors import ConfigError
 
+ITERATIONS, GRADIENT_ITERATIONS = 25, 200
 HALVES = "a classification has no half sets; mpiapp refine3d refines in two halves"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassConfig(CommonConfig):
+class ClassConfig(GradientConfig):
     """Options of every classification."""
 
     refused_flags: ClassVar[Mapping[str, str]] = {
@@ -34,7 +35,14 @@ class ClassConfig(CommonConfig):
     }
 
     n_classes: int = option(1, "Number of classes.", REFERENCE, flag="K", minimum=1, fixed=True)
-    n_iter: int = option(25, "Number of iterations.", SCHEDULE, flag="iter", minimum=1)
+    n_iter: int = option(
+        -1,
+        "Number of iterations; -1 means 25, or 200 with --grad.",
+        SCHEDULE,
+        flag="iter",
+        minimum=1,
+        special=(-1,),
+    )
     skip_align: bool = option(False, "Only classify: poses stay as the file has them.", SAMPLING, fixed=True)
     skip_rotate: bool = option(
         False, "Classify and shift: orientations stay as the file has them.", SAMPLING, fixed=True
@@ -48,13 +56,16 @@ class ClassConfig(CommonConfig):
         """Check combinations of options; raises ConfigError."""
         check_required(self, reference=self.needs_reference)
         check_combinations(self)
+        self.check_gradient()
         if self.allow_coarser_sampling and (self.skip_align or self.skip_rotate):
             raise ConfigError("--allow_coarser_sampling: orientations are not sampled at all; leave it out")
 
     @property
     def last_iteration(self) -> int:
         """Iteration after which a run ends."""
-        return self.n_iter
+        if self.n_iter > 0:
+            return self.n_iter
+        return GRADIENT_ITERATIONS if self.grad else ITERATIONS
 
     @property
     def needs_reference(self) -> bool:
@@ -63,7 +74,7 @@ class ClassConfig(CommonConfig):
 
     def advice(self) -> list[str]:
         """Warnings about choices that are allowed but seldom meant."""
-        return common_warnings(self, reference=self.needs_reference)
+        return [*common_warnings(self, reference=self.needs_reference), *self.unused_gradient()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +112,17 @@ class Class2dConfig(ClassConfig):
         flag="ref",
         fixed=True,
     )
+    init_blobs: bool = option(
+        True, "Start from random blobs as strong as averages of the images.", REFERENCE, fixed=True
+    )
     tau2_fudge: float = option(2.0, "Regularisation T. -1 means 2.", MODEL, **OR_AUTO)
+    class_inactivity_threshold: float = option(
+        0.1,
+        "Classes below this share of the mean size are replaced by copies of active ones; 0: none.",
+        GRADIENT,
+        minimum=0,
+        maximum=1,
+    )
     psi_step: float = option(
         12.0,
         "Step of the in-plane angle, coarse pass.",

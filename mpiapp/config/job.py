@@ -68,7 +68,8 @@ class JobConfig:
     @classmethod
     def foreign_flags(cls) -> dict[str, ForeignFlag]:
         """Flags of RELION's program that are no options here, by name."""
-        own = {spec.flag for spec in options_of(cls)}
+        options = options_of(cls)
+        own = {spec.flag for spec in options} | {f"no_{spec.flag}" for spec in options if spec.kind is bool}
         flags = flag_table(cls.ignored_flags, cls.refused_flags)
         return {name: flag for name, flag in flags.items() if name not in own}
 

@@ -32,6 +32,8 @@ IGNORED_GROUPS: dict[str, str] = {
     "it acts only in classification": "allow_coarser_sampling class_inactivity_threshold=",
     "a zero sum of weights can not occur here": "failsafe_threshold=",
     "image statistics are checked, and only warned about": "dont_check_norm",
+    "RELION itself reads it and makes no use of it": "grad_min_resol= grad_ini_resol= grad_fin_resol=",
+    "there is a reference to start from": "no_init_blobs",
     "it concerns temporary files that are not written": "keep_debug_reconstruct_files",
 }
 
@@ -54,12 +56,15 @@ REFUSED_GROUPS: dict[str, str] = {
     "self-organising maps are not implemented": (
         "som som_ini_nodes= som_connectivity= som_neighbour_pull= som_inactivity_threshold="
     ),
-    "gradient refinement is not implemented": (
-        "grad grad_em_iters= grad_ini_frac= grad_fin_frac= grad_ini_resol= grad_fin_resol= grad_ini_subset= "
-        "grad_fin_subset= grad_min_resol= grad_stepsize= grad_stepsize_scheme= grad_write_iter= mu= "
-        "no_init_blobs denovo_3dref sgd stochastic_em sgd_ini_iter= sgd_fin_iter= sgd_inbetween_iter= "
-        "sgd_ini_resol= sgd_fin_resol= sgd_ini_subset= sgd_fin_subset= sgd_stepsize= "
-        "sgd_sigma2fudge_initial= sgd_sigma2fudge_halflife= sgd_skip_anneal sgd_write_iter="
+    "the gradient algorithm is there for classification only (mpiapp class2d, class3d)": (
+        "grad grad_em_iters= grad_ini_frac= grad_fin_frac= grad_ini_subset= grad_fin_subset= grad_stepsize= "
+        "grad_stepsize_scheme= grad_write_iter= mu="
+    ),
+    "a map without any reference is not made": "denovo_3dref",
+    "RELION 3's gradient descent is not implemented, RELION 4's is (--grad of a classification)": (
+        "sgd stochastic_em sgd_ini_iter= sgd_fin_iter= sgd_inbetween_iter= sgd_ini_resol= sgd_fin_resol= "
+        "sgd_ini_subset= sgd_fin_subset= sgd_stepsize= sgd_sigma2fudge_initial= sgd_sigma2fudge_halflife= "
+        "sgd_skip_anneal sgd_write_iter="
     ),
     "subtomograms are not implemented": (
         "ios= tomograms= trajectories= normalised_subtomo skip_subtomo_multi subtomo_multi_thr= "

@@ -81,7 +81,7 @@ class ClassMaximization:
             old = maps[0]
             assert old is not None
             weight = WeightedSums.from_arrays(total).direction_weight.sum(axis=1)
-            mine = [k for k in range(sum(working[: team.rank]), len(old), sum(working)) if weight[k] > 0]
+            mine = [k for k in self.classes_here(len(old), working) if weight[k] > 0]
             new, packed = self._references(mine, grid, old, r_max, lowpass_A)
             shared = team.allreduce_set(0, [new, packed])
             assert shared is not None
@@ -105,48 +105,65 @@ class ClassMaximization:
         new = module_of(old).xp.zeros_like(old)
         packed = np.zeros((len(old), 4, self.setup.n_shells))
         for k in classes:
-            new[k], spectra = self._reference(grid[k], old[k], r_max, lowpass_A)
-            packed[k] = spectra.sigma2_ref, spectra.tau2, spectra.data_vs_prior, spectra.coverage
+            reference, spectra = self._reference(grid[k], old[k], r_max)
+            if self.centre_px > 0:
+                reference = moved(reference, centring(reference, self.centre_px))
+            new[k], packed[k] = self._filtered(reference, lowpass_A), spectra.packed()
         return (new if self.team.size == 1 else to_host(new)), packed
 
-    def _reference(self, grid: F64, old: F32, r_max: int, lowpass_A: float) -> tuple[F32, Spectra]:
+    def classes_here(self, n_class: int, working: list[bool]) -> range:
+        """Classes that this rank reconstructs, as ``working`` tells which ranks do."""
+        last = n_class if working[self.team.rank] else 0
+        return range(sum(working[: self.team.rank]), last, sum(working))
+
+    def _reference(self, grid: F64, old: F32, r_max: int) -> tuple[F32, Spectra]:
         """New reference of one class from its sums, with the power of the old one as prior."""
-        if old.ndim == 2:
-            new, spectra = self._average(grid, old, r_max)
-        else:
-            new, spectra = self._volume(grid, old, r_max)
-        if self.centre_px > 0:
-            new = centred(new, self.centre_px)
-        if lowpass_A > 0:
-            one = lowpass_average if old.ndim == 2 else lowpass_map
-            new = one(new, self.setup.pixel_size_A, lowpass_A).astype(np.float32)
-        if self.options.flatten:
-            new = new * self.solvent
-        return new, spectra
-
-    def _volume(self, grid: F64, old: F32, r_max: int) -> tuple[F32, Spectra]:
         setup, o = self.setup, self.options
-        hermitian_sum(grid)
-        grid = self.backend.symmetrise(grid, setup.group, setup.padding)
-        transform = transform_reference(old, r_max, setup.padding, workers=o.workers)
-        tau2 = reference_spectrum(transform, setup.padding, setup.n_shells)
-        spectra = spectra_from_reference(grid, tau2, setup.padding, tau2_fudge=o.tau2_fudge)
-        return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers), spectra
-
-    def _average(self, grid: F64, old: F32, r_max: int) -> tuple[F32, Spectra]:
-        setup, o = self.setup, self.options
-        hermitian_sum_planes(grid)
-        tau2 = average_spectrum(transform_average(old, r_max), setup.n_shells)
-        spectra = average_spectra(grid, tau2, setup.padding, tau2_fudge=o.tau2_fudge)
+        grid, tau2 = self._complete(grid), self._power(old, r_max)
+        spectra = self._spectra(grid, tau2, o.tau2_fudge)
+        if old.ndim == 3:
+            return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers), spectra
         new = average_from_sums(
             grid, tau2, setup.box, setup.padding, tau2_fudge=o.tau2_fudge, minres_map=o.minres_map
         )
         return new, spectra
 
+    def _complete(self, grid: F64) -> F64:
+        """Sums with both stored copies of the plane x = 0 added, and those of symmetry mates."""
+        if grid.ndim == 3:
+            hermitian_sum_planes(grid)
+            return grid
+        hermitian_sum(grid)
+        return self.backend.symmetrise(grid, self.setup.group, self.setup.padding)
 
-def centred(reference: F32, largest_px: float) -> F32:
-    """The reference moved by whole pixels such that its centre of mass is in the middle of the box."""
-    shift = np.clip(np.rint(-centre_of_mass(reference)), -np.floor(largest_px), np.floor(largest_px))
-    steps = tuple(int(s) for s in shift[::-1])
+    def _power(self, reference: F32, r_max: int) -> F64:
+        """Signal power of a reference by shell."""
+        n_shells, padding = self.setup.n_shells, self.setup.padding
+        if reference.ndim == 2:
+            return average_spectrum(transform_average(reference, r_max), n_shells)
+        transform = transform_reference(reference, r_max, padding, workers=self.options.workers)
+        return reference_spectrum(transform, padding, n_shells)
+
+    def _spectra(self, grid: F64, tau2: F64, tau2_fudge: float) -> Spectra:
+        one = average_spectra if grid.ndim == 3 else spectra_from_reference
+        return one(grid, tau2, self.setup.padding, tau2_fudge=tau2_fudge)
+
+    def _filtered(self, new: F32, lowpass_A: float) -> F32:
+        """A reference as the next iteration takes it: low-passed in the first, without solvent."""
+        if lowpass_A > 0:
+            one = lowpass_average if new.ndim == 2 else lowpass_map
+            new = one(new, self.setup.pixel_size_A, lowpass_A).astype(np.float32)
+        return new * self.solvent if self.options.flatten else new
+
+
+def centring(reference: F32, largest_px: float) -> F64:
+    """Shift in whole pixels, x first, that brings the centre of mass to the middle of the box."""
+    limit = np.floor(largest_px)
+    return np.asarray(np.clip(np.rint(-centre_of_mass(reference)), -limit, limit))
+
+
+def moved(reference: F32, shift_px: F64) -> F32:
+    """The reference moved by whole pixels, x first."""
+    steps = tuple(int(s) for s in shift_px[::-1])
     rolled: F32 = module_of(reference).xp.roll(reference, steps, axis=tuple(range(reference.ndim)))
     return rolled

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.base import ReadImages
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine.class_schedule import class_shells
 from mpiapp.engine.class_writer import ClassWriter
@@ -18,7 +19,10 @@ from mpiapp.engine.refine_start import first_data_vs_prior, signal_power
 from mpiapp.engine.settings import class_policy
 from mpiapp.engine.state import HalfState, RunState, Schedule, new_half
 from mpiapp.io.outputs import OutputNames
-from mpiapp.model.averages import average_spectrum, transform_average
+from mpiapp.model.averages import average_spectrum, lowpass_average, transform_average
+from mpiapp.model.blobs import blobs_like
+from mpiapp.model.noise import particle_generator
+from mpiapp.model.noise_groups import noise_groups
 from mpiapp.model.sampling import direction_grid
 
 F32 = NDArray[np.float32]
@@ -41,24 +45,23 @@ class ClassStart:
             config = replace(config, n_classes=n)
         if isinstance(config, Class2dConfig):
             inputs.poses.rot_deg[:] = inputs.poses.tilt_deg[:] = 0
+        if config.ctf and not config.grad:  # mini-batches have too few images of each defocus
+            _divide_noise(inputs)
         return config, inputs
 
     def writer(self, config: ClassConfigs, inputs: Inputs, names: OutputNames, particles: int) -> ClassWriter:
         policy = class_policy(config, inputs.setup)
-        return ClassWriter(config, inputs.setup, policy, inputs.table, names, particles)
+        return ClassWriter(config, inputs.setup, policy, inputs.table, names, particles, inputs.data.optics)
 
     def fresh(self, config: ClassConfigs, inputs: Inputs, seed: int, workers: int) -> RunState:
         setup, n_class = inputs.setup, config.n_classes
         read = make_reader(inputs.table.stack_paths)
-        per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
+        per_optics = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
+        per_group = -(-per_optics * len(inputs.table.optics) // len(setup.optics))
         sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
         if not len(inputs.references):
-            shell = max(1, round(RANDOM_START * setup.box))
-            if config.ini_high > 0:
-                shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
-            inputs.references = (
-                random_averages(setup, inputs.data, read, n_class, shell, seed) * inputs.solvent
-            )
+            assert isinstance(config, Class2dConfig)
+            inputs.references = _from_nothing(config, inputs, read, seed)
         same = _identical(inputs.references)
         power = [_power(config, inputs, r, workers) for r in inputs.references[: 1 if same else None]]
         power *= n_class if same else 1
@@ -82,6 +85,31 @@ class ClassStart:
         none = np.zeros((0, 0, 0), np.float32)
         fsc = np.zeros(setup.n_shells)
         return RunState(schedule, [half], [inputs.references.copy()], poses, inputs.half, fsc, seed, none)
+
+
+def _divide_noise(inputs: Inputs) -> None:
+    """Give images of different defocus noise spectra of their own; to all else they are optics groups (noise_groups)."""
+    defocus = (inputs.table.defocus_u_A + inputs.table.defocus_v_A) / 2
+    group, of_optics = noise_groups(inputs.data.optics, defocus, len(inputs.setup.optics))
+    inputs.data = replace(inputs.data, optics=group)
+    inputs.setup = replace(inputs.setup, optics=[inputs.setup.optics[g] for g in of_optics])
+
+
+def _from_nothing(config: Class2dConfig, inputs: Inputs, read: ReadImages, seed: int) -> F32:
+    """Averages of the images at random angles, or blobs as strong as these (refinement.md 7.2)."""
+    setup = inputs.setup
+    shell = max(1, round(RANDOM_START * setup.box))
+    if config.ini_high > 0:
+        shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
+    images = random_averages(setup, inputs.data, read, config.n_classes, shell, seed)
+    if config.init_blobs:
+        pixel = setup.pixel_size_A
+        blobs = [
+            blobs_like(image, setup.particle_diameter_A / pixel, particle_generator(seed, "blobs", k))
+            for k, image in enumerate(images)
+        ]
+        images = np.stack([lowpass_average(b, pixel, setup.box * pixel / shell) for b in blobs])
+    return images * inputs.solvent
 
 
 def _identical(references: F32) -> bool:

@@ -26,6 +26,7 @@ from mpiapp.engine.maximization import with_spectra
 from mpiapp.engine.schedule import image_size, update_resolution
 from mpiapp.engine.settings import class_options, class_policy, class_rules
 from mpiapp.engine.startup import Start, begin
+from mpiapp.engine.state import HalfState
 from mpiapp.model.arrays import to_host
 from mpiapp.model.particles import Poses
 from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
@@ -54,7 +55,7 @@ class Classification(Job):
 
     def _ended(self) -> bool:
         s = self.schedule
-        if s.iteration < self.config.n_iter:
+        if s.iteration < self.config.last_iteration:
             return False
         self.stopping.complete(s.iteration)
         if self.team.is_leader:
@@ -76,7 +77,7 @@ class Classification(Job):
         s.current_size = image_size(self.policy, s)
         if free is not Free.CLASS:
             s.perturbation = next_perturbation(s.perturbation, setup.seed, s.iteration, self.config.perturb)
-        if s.iteration == 1 or free is not Free.ALL:
+        if s.iteration == 1 or free is not Free.ALL or not self._accuracies_due():
             return
         references, state = self.maps[0], self._state()
         assert references is not None
@@ -96,6 +97,11 @@ class Classification(Job):
             n = direction_grid(s.healpix_order, self.rules.sym).rot_deg.size
             self.halves[0] = uniform_prior(self.halves[0], n)
 
+    def _accuracies_due(self) -> bool:
+        """Whether expected accuracies are estimated in this iteration: where the sampling follows them, else at times."""
+        number, last = self.schedule.iteration, self.config.last_iteration
+        return self.rules.coarser or number == 2 or number % 5 == 0 or number == last
+
     def _maximize(self, sums: dict[int, WeightedSums]) -> ClassResult:
         lowpass_A = self.config.ini_high if self._correlate else -1.0
         return self.maximization.run(sums, self.maps, self.schedule.current_size // 2, lowpass_A)
@@ -103,7 +109,7 @@ class Classification(Job):
     def _conclude(self, result: ClassResult, old: Poses, expectation_s: float, begun: float) -> None:
         s, state = self.schedule, self._state()
         half = self._update_parameters(0, result.small, self._correlate, everyone=True)
-        self.halves[0] = half = with_spectra(half, result.spectra)
+        self.halves[0] = half = with_spectra(self._tempered(half), result.spectra)
         s.average_pmax = float(half.scalars[3])
         if self._correlate and self.config.ini_high > 0:
             shell = self.policy.shell(1 / self.config.ini_high)
@@ -119,9 +125,15 @@ class Classification(Job):
         self._report(expectation_s, begun)
         self._write()
 
+    def _tempered(self, half: HalfState) -> HalfState:
+        """Parameters to go on with, from those that the particles of this iteration give."""
+        return half
+
     def _update_changes(self, old: Poses, new: Poses) -> None:
         """Changes of orientations, offsets and classes, for the log and the files (refinement.md 6.1)."""
-        s = self.schedule
+        s, batch = self.schedule, self._batch()
+        if batch is not None:
+            old, new = old.take(np.flatnonzero(batch)), new.take(np.flatnonzero(batch))
         a = euler_to_matrix(old.rot_deg, old.tilt_deg, old.psi_deg)
         b = euler_to_matrix(new.rot_deg, new.tilt_deg, new.psi_deg)
         s.change_angle_deg = float(angular_distance_rows_deg(a, b, self.setup.group.operators).mean())
@@ -159,11 +171,14 @@ def class2d(config: Class2dConfig | None = None, **options: Any) -> Result | Non
 def _run(team: Team, config: ClassConfigs, stop: StopFlag) -> Result | None:
     from threadpoolctl import threadpool_limits
 
+    from mpiapp.engine.gradient_classify import GradientClassification
+
     check_devices(team, config)
     start = begin(team, config, ClassStart())
     if start is None:
         return None
     assert isinstance(start.config, Class3dConfig | Class2dConfig)
+    kind = GradientClassification if start.config.grad else Classification
     with threadpool_limits(start.threads):
         backend = start_backend(team, start.config, start.threads)
-        return Classification(team, backend, start.config, start, stop).run()
+        return kind(team, backend, start.config, start, stop).run()

@@ -296,7 +296,8 @@ class Iteration:
             on_leader = self.team.to_leader(h, new[h])
             at_workers = self.team.bcast_set(h, new[h])
             maps[h] = at_workers if at_workers is not None else on_leader
-            packed = _pack(local[h])
+            spectra_here = local[h]
+            packed = None if spectra_here is None else spectra_here.packed()
             rows = self.team.to_leader(h, packed)
             if rows is not None:
                 out.append(Spectra(*rows))
@@ -315,14 +316,8 @@ class Iteration:
             spectra = self._spectra(both, fsc, joined=True)
             volume = self._map(both, spectra)
         volume = self.team.to_leader(0, to_host(volume))
-        rows = self.team.to_leader(0, _pack(spectra))
+        rows = self.team.to_leader(0, None if spectra is None else spectra.packed())
         return volume, [] if rows is None else [Spectra(*rows)] * 2
-
-
-def _pack(spectra: Spectra | None) -> F64 | None:
-    if spectra is None:
-        return None
-    return np.stack([spectra.sigma2_ref, spectra.tau2, spectra.data_vs_prior, spectra.coverage])
 
 
 def joined_sums(small: list[list[F64]]) -> list[list[F64]]:

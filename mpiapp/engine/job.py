@@ -24,7 +24,7 @@ from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import Iteration, Options, Share
 from mpiapp.engine.maximization import update_parameters
-from mpiapp.engine.partial import expectation, remaining
+from mpiapp.engine.partial import Bad, Sums, expectation, remaining
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.startup import Start
 from mpiapp.engine.state import HalfState, RunState, Schedule
@@ -82,7 +82,10 @@ class Job(ABC):
         self.writer: Writer | BackgroundWriter | None = start.writer
         self.stopping = Stopping(team, stop, config, start.names, start.partial, start.writer)
         self.options_of_run = config
+        self.bad_rows: set[int] = set()
         self.began = time.monotonic()
+        self.busy_s = 0.0  # of this rank in the expectation of the iteration
+        self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
         self.device_busy: float | None = None  # mean share of the devices' time, of the last iteration
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
@@ -106,6 +109,10 @@ class Job(ABC):
     @abstractmethod
     def _ended(self) -> bool:
         """Whether the iteration was the last one."""
+
+    def _batch(self) -> NDArray[np.bool_] | None:
+        """Which of all particles the iteration looks at; None for all (all ranks)."""
+        return None
 
     def _drifts(self) -> list[Drift]:
         """How far the maps of each set have wandered; the leader's poses are put back."""
@@ -146,7 +153,7 @@ class Job(ABC):
         begun = time.monotonic()
         sums, bad = self._expect(search, drifts)
         half = self._state().half if self.team.is_leader else None
-        self.stopping.after_expectation(self.schedule, half, self.shares, sums, bad)
+        self.stopping.after_expectation(self.schedule, half, self.shares, sums, bad, self._batch())
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self._maximize(sums)
@@ -158,10 +165,9 @@ class Job(ABC):
         self.team.barrier()
         return self._ended()
 
-    def _expect(
-        self, search: Search, drifts: list[Drift]
-    ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
+    def _expect(self, search: Search, drifts: list[Drift]) -> tuple[Sums, Bad]:
         partial = self.stopping.take_partial(self.schedule)
+        self.busy_s = 0.0
         with self._progress(partial) as progress:
 
             def step(n: int) -> bool:
@@ -170,14 +176,21 @@ class Job(ABC):
 
             def expect(
                 shares: dict[int, Share],
-            ) -> tuple[dict[int, WeightedSums], dict[int, NDArray[np.bool_]]]:
-                return self.iteration.expectation(
-                    search, self.halves, self.maps, shares, drifts, self.read, step
-                )
+            ) -> tuple[Sums, Bad]:
+                begun = time.monotonic()
+                found = self._expectation(search, shares, drifts, step)
+                self.busy_s += time.monotonic() - begun
+                return found
 
             return expectation(self.team, partial, self.shares, expect)
 
-    def _gather_poses(self, bad: dict[int, NDArray[np.bool_]]) -> Poses | None:
+    def _expectation(
+        self, search: Search, shares: dict[int, Share], drifts: list[Drift], step: Callable[[int], bool]
+    ) -> tuple[Sums, Bad]:
+        """Sums of some particles of this rank, whose poses are replaced."""
+        return self.iteration.expectation(search, self.halves, self.maps, shares, drifts, self.read, step)
+
+    def _gather_poses(self, bad: Bad) -> Poses | None:
         """Collect the new poses on the leader; returns the old ones there."""
         old = None
         if self.team.is_leader:
@@ -187,16 +200,27 @@ class Job(ABC):
         for h in self.sets:
             share = self.shares.get(h)
             rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
-            flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
+            flags = self.team.gather_rows(h, None if share is None else self._flags(bad[h]))
             if self.team.is_leader:
                 assert rows is not None
                 assert flags is not None
                 state = self._state()
                 index = np.flatnonzero(state.half == h + 1)
                 state.poses.put(index, Poses.unpack(rows))
-                if self.inputs is not None and self.schedule.iteration == 1:
-                    log.emit(messages.set_aside(index[flags[:, 0] > 0], self.inputs.table.image_name))
+                self.rank_s |= dict(flags[:, 1:].tolist())
+                self._tell_bad(index[flags[:, 0] > 0])
         return old
+
+    def _flags(self, bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Of each particle of this rank: whether it is set aside; the rank, and how long its expectation took."""
+        return np.column_stack([bad, np.full((len(bad), 2), (self.team.rank, self.busy_s))])
+
+    def _tell_bad(self, rows: NDArray[np.int64]) -> None:
+        """Images that are not finite, when they are met for the first time (leader)."""
+        new = [row for row in rows.tolist() if row not in self.bad_rows]
+        self.bad_rows.update(new)
+        if self.inputs is not None:
+            log.emit(messages.set_aside(np.array(new, np.int64), self.inputs.table.image_name))
 
     # ---- what the subclasses use ---------------------------------------------------------------------------
 
@@ -214,9 +238,17 @@ class Job(ABC):
         """Times of the iteration to the log, and its figures to the history."""
         state, now = self._state(), time.monotonic()
         p_max = self.schedule.average_pmax
-        seconds = (expectation_s, now - begun)
-        log.emit(lines.iteration_end(len(state.half), *seconds, now - self.began, p_max, self.device_busy))
-        messages.record(state, self.setup, *seconds, self.device_busy)
+        batch, seconds = self._batch(), (expectation_s, now - begun)
+        n = len(state.half) if batch is None else int(batch.sum())
+        log.emit(lines.iteration_end(n, *seconds, now - self.began, p_max, self.device_busy))
+        figures = self._figures() | messages.rank_figures(self.rank_s)
+        if self.device_busy is not None:
+            figures["device_busy"] = self.device_busy
+        messages.record(state, self.setup, *seconds, figures)
+
+    def _figures(self) -> dict[str, float]:
+        """More columns of the history."""
+        return {}
 
     def _write(self) -> None:
         assert self.writer is not None
@@ -244,7 +276,7 @@ class Job(ABC):
         """Progress of this rank; one of those that work shows it."""
         shown = self.options_of_run.verb > 0 and self.team.rank == min(1, self.team.size - 1)
         label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
-        return Progress(label, remaining(self.team, partial, self.shares), shown=shown)
+        return Progress(label, remaining(self.team, partial, self.shares, self._batch()), shown=shown)
 
 
 @contextmanager

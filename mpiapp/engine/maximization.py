@@ -80,9 +80,34 @@ def update_parameters(
     if not correlate:
         sigma2 = new_sigma2(old.sigma2, sums)
         if scale and group_size.size > 1:
-            scales = new_scales(sums, group_size)
+            scales = new_scales(sums, group_size, old.scale)
     return replace(
         old, sigma2=sigma2, scale=scales, direction_prior=prior, offset_centre_A=centre, scalars=scalars
+    )
+
+
+def tempered(old: HalfState, new: HalfState, mu: float) -> HalfState:
+    """Running means of what mini-batches tell: mu of the old parameters and the rest of the new ones (refinement.md 7.4).
+
+    The likelihood and the mean largest weight are of the mini-batch. Widths of offsets are averaged as variances.
+    """
+    if mu <= 0:
+        return new
+
+    def mean(a: F64, b: F64) -> F64:
+        return mu * a + (1 - mu) * b
+
+    scalars = new.scalars.copy()
+    scalars[0] = mean(old.scalars[0], new.scalars[0])
+    scalars[1] = np.sqrt(mean(old.scalars[1] ** 2, new.scalars[1] ** 2))
+    prior = mean(old.direction_prior, new.direction_prior)
+    return replace(
+        new,
+        sigma2=mean(old.sigma2, new.sigma2),
+        scale=mean(old.scale, new.scale),
+        direction_prior=prior / prior.sum(),
+        offset_centre_A=mean(old.offset_centre_A, new.offset_centre_A),
+        scalars=scalars,
     )
 
 
@@ -110,10 +135,15 @@ def new_sigma2(old: F64, sums: WeightedSums) -> F64:
     return out
 
 
-def new_scales(sums: WeightedSums, group_size: NDArray[np.int64]) -> F64:
-    """Intensity scales, clipped to five times the median either way and with a weighted mean of 1."""
+def new_scales(sums: WeightedSums, group_size: NDArray[np.int64], old: F64) -> F64:
+    """Intensity scales, clipped to five times the median either way and with a weighted mean of 1.
+
+    Parameters
+    ----------
+    old : scales of the groups of which the sums tell nothing
+    """
     power = sums.signal_power
-    scales = np.where(power > 0, sums.signal_product / np.where(power > 0, power, 1), 1.0)
+    scales = np.where(power > 0, sums.signal_product / np.where(power > 0, power, 1), old)
     median = np.sort(scales)[scales.size // 2]
     scales = np.clip(scales, median / 5, 5 * median)
     return np.asarray(scales * group_size.sum() / max((scales * group_size).sum(), 1e-10))

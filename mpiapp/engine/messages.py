@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
+from mpiapp.engine.gradient_schedule import GradientStep
 from mpiapp.engine.schedule import Policy, needed_step_deg
 from mpiapp.engine.state import UNKNOWN, HalfState, RunState, Schedule
 from mpiapp.io.outputs import OutputNames
@@ -36,6 +37,16 @@ def coming_iteration(policy: Policy, s: Schedule, search: Search, label: str) ->
         *(sampling if search.free is Free.ALL else []),
         f" CurrentImageSize= {s.current_size} of {policy.box}; coarse orientations= {n_orientations}; "
         f"coarse translations= {n_shifts}",
+    ]
+
+
+def gradient_step(step: GradientStep, n_particles: int) -> list[str]:
+    """Size of the mini-batch and of the step."""
+    if not step.gradient:
+        return [" Expectation-maximization with all particles"]
+    of = f"of {step.size} of {n_particles}" if step.size is not None else f"of all {n_particles}"
+    return [
+        f" Gradient step of size {step.step_size:.3g}; mini-batch {of} particles; T= {step.tau2_fudge:.3g}"
     ]
 
 
@@ -104,14 +115,24 @@ def ending(
     ]
 
 
+def rank_figures(rank_s: Mapping[float, float]) -> dict[str, float]:
+    """Expectation time of each rank that works, as columns of the history."""
+    return {f"rank_{rank:03.0f}_s": seconds for rank, seconds in sorted(rank_s.items())}
+
+
 def record(
     state: RunState,
     setup: ImagingSetup,
     expectation_s: float,
     maximization_s: float,
-    device_busy: float | None = None,
+    more: Mapping[str, float],
 ) -> None:
-    """Add an iteration to the history of the run, which the progress plot shows."""
+    """Add an iteration to the history of the run, which the progress plot shows.
+
+    Parameters
+    ----------
+    more : further columns, which need not be there in every iteration
+    """
     s = state.schedule
     row = {
         "iteration": s.iteration,
@@ -133,10 +154,9 @@ def record(
         row["change_class"] = s.change_class
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
     row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
-    if device_busy is not None:
-        row["device_busy"] = device_busy
     before = len(state.history.get("iteration", []))
-    # a run that goes on elsewhere, e.g. without a device, keeps its columns
-    row |= {key: float("nan") for key in state.history if key not in row}
-    for key, value in row.items():
+    for key, value in {**row, **more}.items():
         state.history.setdefault(key, [float("nan")] * before).append(float(value))
+    # a run that goes on elsewhere, with fewer ranks or without a device, keeps its columns
+    for values in state.history.values():
+        values += [float("nan")] * (before + 1 - len(values))

@@ -26,7 +26,8 @@ from mpiapp.parallel.base import Team
 
 F64 = NDArray[np.float64]
 Sums = dict[int, WeightedSums]
-Bad = dict[int, NDArray[np.bool_]]
+Marks = NDArray[np.bool_]
+Bad = dict[int, Marks]
 Expect = Callable[[dict[int, Share]], tuple[Sums, Bad]]
 
 WIDTH = 10  # columns of Poses.pack()
@@ -38,11 +39,21 @@ def is_usable(partial: Mapping[str, Any], schedule: Schedule, config: CommonConf
     return bool(same_options and partial["schedule"] == asdict(schedule))
 
 
-def remaining(team: Team, partial: Mapping[str, Any] | None, shares: dict[int, Share]) -> int:
-    """Number of this rank's particles that are still to be done (all ranks)."""
+def remaining(
+    team: Team, partial: Mapping[str, Any] | None, shares: dict[int, Share], batch: Marks | None = None
+) -> int:
+    """Number of this rank's particles that are still to be done (all ranks).
+
+    Parameters
+    ----------
+    batch : which of all particles the iteration looks at; None for all
+    """
     done = team.bcast_array(None if partial is None else partial["done"])
-    total = sum(share.rows.size for share in shares.values())
-    return total if done is None else total - sum(int(done[s.rows].sum()) for s in shares.values())
+    left = 0
+    for share in shares.values():
+        todo = np.ones(share.rows.size, bool) if batch is None else batch[share.rows]
+        left += int((todo if done is None else todo & ~done[share.rows]).sum())
+    return left
 
 
 def expectation(
@@ -105,6 +116,7 @@ def keep(
     shares: dict[int, Share],
     sums: Sums,
     bad: Bad,
+    batch: Marks | None = None,
 ) -> int:
     """Write what is done of the iteration beside its checkpoint (all ranks); number of particles done.
 
@@ -112,6 +124,7 @@ def keep(
     ----------
     half : half of each particle (leader)
     shares, sums, bad : as the expectation step left them; a particle without significant states is not done
+    batch : which of all particles the iteration looks at; None for all
     """
     from mpiapp.io.checkpoint import save_checkpoint
 
@@ -137,6 +150,8 @@ def keep(
             kept[str(h)] = {str(k): a for k, a in enumerate(arrays) if a is not None}
     if half is None:
         return 0
+    if batch is not None:
+        done &= batch
     stored = {
         "schedule": asdict(schedule),
         "options": _shaping_options(config),
@@ -152,8 +167,8 @@ def keep(
 def _shaping_options(config: CommonConfig) -> dict[str, Any]:
     """Options that shape the result of an iteration."""
     free = {spec.name for spec in options_of(type(config)) if spec.panel in (COMPUTING, RUNNING)}
-    return {
-        k: v
-        for k, v in config.to_dict().items()
-        if k not in {*free, "output_root", "auto_iter_max", "n_iter"}
-    }
+    options = config.to_dict()
+    free |= {"output_root", "auto_iter_max"}
+    if not options.get("grad"):  # whose schedule follows from the number of iterations
+        free.add("n_iter")
+    return {k: v for k, v in options.items() if k not in free}

@@ -9,6 +9,7 @@ import numpy as np
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.common import CommonConfig
+from mpiapp.config.gradient import GradientConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.state import RunState
 from mpiapp.model.pixels import pixel_list
@@ -25,7 +26,7 @@ class Seat(NamedTuple):
 
 
 def plan_lines(
-    config: CommonConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat]
+    config: CommonConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat], n_optics: int
 ) -> list[str]:
     """Lines for the log: who does what, and memory at the first and at the final image size."""
     sizes = [int((state.half == h + 1).sum()) for h in range(len(state.halves))]
@@ -41,16 +42,17 @@ def plan_lines(
     first = s.current_size or 2 * (int(shell) + config.incr_size)
     head = [
         f" Particles= {sum(sizes)}{parts}; box= {setup.box} px of "
-        f"{setup.pixel_size_A:.4g} A; optics groups= {len(setup.optics)}; groups= {setup.n_groups}; "
+        f"{setup.pixel_size_A:.4g} A; optics groups= {n_optics}; groups= {setup.n_groups}; "
         f"symmetry= {setup.group.name}",
         f" Processes= {len(seats)} ({_roles(seats)}); threads each= {each}; seed= {state.seed}",
         f" {_beginning(config, state)}",
         " Memory a process, MiB (estimate)      volume   accumulators   slices   total",
     ]
+    gradient = isinstance(config, GradientConfig) and config.grad
     last = "final iteration" if len(sizes) == 2 else "at full size"
     for label, size in (("this sampling", min(first, setup.box)), (last, setup.box)):
         planar = s.psi_step_deg is not None
-        volume, sums, slices = memory(setup, size, threads[-1], n_class, planar)
+        volume, sums, slices = memory(setup, size, threads[-1], n_class, planar, gradient)
         total = volume + sums + slices
         head.append(f"   {label:<18} size {size:4d}  {volume:10.0f} {sums:14.0f} {slices:8.0f} {total:7.0f}")
     return head
@@ -79,13 +81,19 @@ def _beginning(config: CommonConfig, state: RunState) -> str:
 
 
 def memory(
-    setup: ImagingSetup, size: int, threads: int, n_class: int = 1, planar: bool = False
+    setup: ImagingSetup,
+    size: int,
+    threads: int,
+    n_class: int = 1,
+    planar: bool = False,
+    gradient: bool = False,
 ) -> tuple[float, float, float]:
     """MiB of the padded references, of all accumulators, and of slices and rows, at one image size."""
     radius = grid_radius(size // 2, setup.padding)
     voxels = float(n_class * (radius + 1) * (2 * radius + 1) ** (1 if planar else 2))
     n_pix = len(pixel_list(size // 2))
     volume = voxels * 8
-    sums = voxels * (16 * threads + 24 * 2)
+    # gradient steps have the sums of two pseudo-halves, and moments
+    sums = voxels * (16 * threads + (24 * 4 + 20 if gradient else 24 * 2))
     slices = threads * (24 << 20) + min(1 << 30, 3072 * n_pix * 8.0)
     return volume / MIB, sums / MIB, float(np.round(slices / MIB))

@@ -7,8 +7,21 @@ from typing import Any
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.config.common import CommonConfig
+from mpiapp.config.gradient import scheme_factor
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.class_schedule import ClassRules
+from mpiapp.engine.gradient_schedule import (
+    FIRST_STEP,
+    LAST_STEP,
+    PLANE_FIRST,
+    PLANE_LAST,
+    PLANE_POSES,
+    VOLUME_FIRST,
+    VOLUME_LAST,
+    VOLUME_POSES,
+    GradientRules,
+    default_size,
+)
 from mpiapp.engine.iteration import Options
 from mpiapp.engine.schedule import Policy
 from mpiapp.errors import ConfigError
@@ -88,6 +101,35 @@ def class_rules(config: Class3dConfig | Class2dConfig, setup: ImagingSetup) -> C
         config.psi_step if isinstance(config, Class2dConfig) else None,
         config.offset_step * setup.pixel_size_A,
         config.allow_coarser_sampling,
+    )
+
+
+def gradient_rules(config: Class3dConfig | Class2dConfig, n_particles: int) -> GradientRules:
+    """Rules of the gradient algorithm from the options; what they leave open follows RELION's defaults."""
+    planar = isinstance(config, Class2dConfig)
+    first, last = (PLANE_FIRST, PLANE_LAST) if planar else (VOLUME_FIRST, VOLUME_LAST)
+    poses = (PLANE_POSES if planar else VOLUME_POSES) * config.n_classes
+    step = config.grad_stepsize if config.grad_stepsize > 0 else LAST_STEP
+    tau2_fudge = class_options(config, 1).tau2_fudge
+    step_factor = scheme_factor("grad_stepsize_scheme", config.grad_stepsize_scheme)
+    tau2_factor = scheme_factor("tau2_fudge_scheme", config.tau2_fudge_scheme)
+    return GradientRules(
+        n_iter=config.last_iteration,
+        initial=config.grad_ini_frac,
+        final=config.grad_fin_frac,
+        n_particles=n_particles,
+        first=config.grad_ini_subset if config.grad_ini_subset > 0 else default_size(n_particles, first),
+        last=config.grad_fin_subset if config.grad_fin_subset > 0 else default_size(n_particles, last),
+        step_size=step,
+        step_factor=step_factor or (FIRST_STEP / step if planar else 1.0),
+        tau2_fudge=tau2_fudge,
+        tau2_factor=tau2_factor or (tau2_fudge if planar else 1.0),
+        em_iterations=config.grad_em_iters,
+        mu=config.mu,
+        max_significant=config.maxsig if config.maxsig > 0 else poses,
+        inactivity=config.class_inactivity_threshold,
+        one_class=config.n_classes == 1,
+        firstiter_cc=config.firstiter_cc,
     )
 
 

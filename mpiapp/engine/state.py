@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,19 @@ class HalfState:
         """(n_class,) share of the particles in each class."""
         return np.asarray(self.direction_prior.sum(axis=1))
 
+    def with_copy(self, k: int, place: int) -> HalfState:
+        """The parameters with those of class k in the place of another class; priors still sum to 1."""
+
+        def copied(array: F64) -> F64:
+            out = array.copy()
+            out[place] = array[k]
+            return out
+
+        of_classes = ("offset_centre_A", "tau2", "sigma2_ref", "data_vs_prior", "coverage", "accuracy")
+        prior = copied(self.direction_prior)
+        new = {name: copied(getattr(self, name)) for name in of_classes}
+        return replace(self, direction_prior=prior / prior.sum(), **new)
+
     def arrays(self) -> dict[str, F64]:
         """Fields by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -142,6 +155,7 @@ class RunState:
     anchor: NDArray[np.float32]  # mean map of the first iteration, whose frame is kept; empty before
     anchor_frequency: float = 0.0  # its resolution in 1/A
     history: dict[str, list[float]] = field(default_factory=dict)
+    moments: dict[str, Any] = field(default_factory=dict)  # of gradient steps, when a checkpoint is due
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dict for a checkpoint."""
@@ -156,6 +170,7 @@ class RunState:
             "fsc": self.fsc,
             "seed": self.seed,
             "history": {k: np.asarray(v, float) for k, v in self.history.items()},
+            "moments": self.moments,
         }
 
     @classmethod
@@ -173,4 +188,5 @@ class RunState:
             stored["anchor"],
             stored["anchor_frequency"],
             {k: list(v) for k, v in stored["history"].items()},
+            stored.get("moments", {}),
         )

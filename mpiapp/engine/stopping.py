@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.background import BackgroundWriter
 from mpiapp.engine.iteration import Share
-from mpiapp.engine.partial import Bad, Sums, is_usable, keep
+from mpiapp.engine.partial import Bad, Marks, Sums, is_usable, keep
 from mpiapp.engine.state import Schedule
 from mpiapp.engine.writer import Writer
 from mpiapp.errors import InputError, StopRequested
@@ -41,6 +42,7 @@ class Stopping:
     ) -> None:
         self.team, self.stop, self.config, self.names = team, stop, config, names
         self.partial, self.writer = partial, writer
+        self.catch_up: Callable[[], None] = lambda: None  # writes what is due before the run ends (all ranks)
 
     def take_partial(self, schedule: Schedule) -> dict[str, Any] | None:
         """What was kept of the coming iteration, if it still fits; handed out once (leader)."""
@@ -66,18 +68,20 @@ class Stopping:
         shares: dict[int, Share],
         sums: Sums,
         bad: Bad,
+        batch: Marks | None = None,
     ) -> None:
         """Keep what is done of this iteration and end the run, if it should end (all ranks).
 
         Parameters
         ----------
         half : half of each particle (leader)
+        batch : which of all particles the iteration looks at; None for all
         """
         if not self.team.any(self.stop.raised):
             return
         done = 0
         try:
-            done = keep(self.team, self.names, self.config, schedule, half, shares, sums, bad)
+            done = keep(self.team, self.names, self.config, schedule, half, shares, sums, bad, batch)
         except InputError as fault:  # a full disk: the iteration starts anew then
             log.emit([f" WARNING: {fault}"])
         if self.team.is_leader:
@@ -90,6 +94,7 @@ class Stopping:
             self.writer.complete(last)
 
     def _end(self, last: int) -> NoReturn:
+        self.catch_up()
         self.complete(last)
         reason = next(text for text in self.team.allgather(self.stop.reason) if text)
         final = isinstance(self.config, RefineConfig) and self.config.force_converge

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.filters import gridding_correction, lowpass_weight
 from mpiapp.model.masks import apply_soft_mask, soft_circle
-from mpiapp.model.projection import centred, padded_box
+from mpiapp.model.projection import centred, grid_radius, padded_box
 from mpiapp.model.reconstruct import Spectra
 
 F32 = NDArray[np.float32]
@@ -38,12 +38,13 @@ def transform_average(image: NDArray[np.floating[Any]], r_max: int) -> NDArray[n
     sign = (1 - 2 * ((ky[:, None] + kx) % 2)).astype(np.float32)
     out: NDArray[np.complex64] = xp.zeros((*image.shape[:-2], 2 * size + 1, size + 1), np.complex64)
     out[..., size - radius : size + radius + 1, : radius + 1] = half[..., ky % box, :][..., kx] * sign
-    out *= xp.asarray((_squared_radius(size) <= r_max * r_max).astype(np.float32))
+    out *= xp.asarray((squared_radius_planes(size) <= r_max * r_max).astype(np.float32))
     return out
 
 
 @lru_cache(maxsize=8)
-def _squared_radius(radius: int) -> NDArray[np.int64]:
+def squared_radius_planes(radius: int) -> NDArray[np.int64]:
+    """|u|^2 of every element of a half transform of this radius, (2 R + 1, R + 1)."""
     r2: NDArray[np.int64] = centred(radius)[:, None] ** 2 + np.arange(radius + 1) ** 2
     r2.setflags(write=False)
     return r2
@@ -53,7 +54,7 @@ def average_spectrum(transform: NDArray[np.complexfloating[Any, Any]], n_shells:
     """Signal power per component and shell of an average, mean |F|^2 / 2 (refinement.md 2.2 step 6): (n_shells,)."""
     transform = to_host(transform)
     radius = transform.shape[1] - 1
-    r2 = _squared_radius(radius)
+    r2 = squared_radius_planes(radius)
     inside = r2 <= (radius - 1) ** 2
     shells = (np.sqrt(r2[inside]) + 0.5).astype(np.int64)
     power = np.abs(transform[inside]).astype(np.float64) ** 2
@@ -120,7 +121,7 @@ def _plane(radius: int, padding: float, xp: Any = np) -> _Plane:
 
 @lru_cache(maxsize=8)
 def _host_plane(radius: int, padding: float) -> _Plane:
-    r2 = _squared_radius(radius)
+    r2 = squared_radius_planes(radius)
     inside = r2 < (radius - 1) ** 2
     r = np.sqrt(r2[inside]) / padding
     r_max = max(int((radius - 1) / padding), 1)
@@ -154,6 +155,26 @@ def average_spectra(sums: F64, tau2: F64, padding: float, *, tau2_fudge: float =
     return Spectra(sigma2_ref, tau2.copy(), data_vs_prior, coverage)
 
 
+def damped_average(image: NDArray[np.floating[Any]], r_max: int, padding: float) -> NDArray[np.complex64]:
+    """What the sums of noiseless images of an average come to, D / W: (2 R + 1, R + 1) complex64.
+
+    That is the padded transform of the average times the damping of the interpolation; up to frequency r_max. Inverse
+    of :func:`average_of_transform`, but for the corners of the box.
+    """
+    arrays = module_of(image)
+    xp, box = arrays.xp, image.shape[0]
+    size, radius = padded_box(box, padding), grid_radius(r_max, padding)
+    reach = min(radius, size // 2)
+    k = np.arange(-reach, reach + 1)
+    turn = xp.asarray(np.exp(2j * np.pi * k * (box // 2) / size))
+    half = arrays.fft.rfft2(image * gridding_correction(box, size, 2, xp), s=(size, size)) / box**2
+    out: NDArray[np.complex64] = xp.zeros((2 * radius + 1, radius + 1), np.complex64)
+    part = half[xp.asarray(k % size), : reach + 1] * turn[:, None] * turn[reach:]
+    out[radius - reach : radius + reach + 1, : reach + 1] = part
+    out *= xp.asarray((squared_radius_planes(radius) < (radius - 1) ** 2).astype(np.float32))
+    return out
+
+
 def average_from_sums(
     sums: F64, tau2: F64, box: int, padding: float, *, tau2_fudge: float = 1.0, minres_map: int = 5
 ) -> F32:
@@ -172,7 +193,7 @@ def average_from_sums(
     denominator = xp.maximum(denominator, mean[plane.ring] / 1000)
     transform = xp.zeros(plane.inside.shape, np.complex64)
     transform[plane.inside] = (data[:, 0] + 1j * data[:, 1]) / xp.where(denominator > 0, denominator, 1)
-    return _real_space(transform, box, padding)
+    return average_of_transform(transform, box, padding)
 
 
 def plain_average(sums: F64, box: int, padding: float) -> F32:
@@ -180,11 +201,11 @@ def plain_average(sums: F64, box: int, padding: float) -> F32:
     weight = sums[..., 2]
     floor = 1e-3 * weight[weight > 0].mean() if weight.any() else 1.0
     transform = (sums[..., 0] + 1j * sums[..., 1]) / np.maximum(weight, floor)
-    return _real_space(transform.astype(np.complex64), box, padding)
+    return average_of_transform(transform.astype(np.complex64), box, padding)
 
 
-def _real_space(transform: NDArray[np.complex64], box: int, padding: float) -> F32:
-    """Image of box N from a padded half transform (refinement.md 5.2, steps 1-4)."""
+def average_of_transform(transform: NDArray[np.complex64], box: int, padding: float) -> F32:
+    """Image of box N, (box, box) float32, from a padded half transform (refinement.md 5.2, steps 1-4)."""
     arrays = module_of(transform)
     xp, radius, size = arrays.xp, transform.shape[1] - 1, padded_box(box, padding)
     reach = min(radius, size // 2)

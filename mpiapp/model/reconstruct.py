@@ -80,6 +80,10 @@ class Spectra:
     data_vs_prior: NDArray[np.float64]
     coverage: NDArray[np.float64]  # fraction of elements where the data outweigh the prior
 
+    def packed(self) -> NDArray[np.float64]:
+        """(4, n_shells), such that ``Spectra(*packed)`` is the inverse."""
+        return np.stack([self.sigma2_ref, self.tau2, self.data_vs_prior, self.coverage])
+
 
 def _inside(sums: Sums) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     radius = sums.shape[2] - 1

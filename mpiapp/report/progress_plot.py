@@ -47,7 +47,9 @@ _PANELS = (
         ),
         "log",
     ),
-    _Panel("Image size in use (px)", (("current_size", "current size"),)),
+    _Panel("Image size in use (px)", (("current_size", "current size"),), "count"),
+    _Panel("Particles of the mini-batch", (("mini_batch", "mini-batch"),), "count"),
+    _Panel("Step size of the gradient", (("step_size", "step size"),)),
     _Panel("Average Pmax", (("average_pmax", "largest weight of a particle"),), "fraction"),
     _Panel(
         "Time of the iteration (s)",
@@ -94,7 +96,7 @@ def _draw_panel(axes: Axes, panel: _Panel, columns: Mapping[str, NDArray]) -> No
     shown = [(name, label) for name, label in panel.columns if name in columns]
     for (name, label), colour in zip(shown, COLOURS, strict=False):
         values = np.array(columns[name], dtype=np.float64)
-        if panel.scale != "bar" and name != "current_size":
+        if panel.scale not in ("bar", "count"):
             values[values > _UNKNOWN] = np.nan
         if panel.scale == "bar":
             axes.bar(iteration, values, width=0.7, bottom=below, color=colour, label=label)

@@ -57,6 +57,59 @@ def test_contradictions(options: dict[str, object]) -> None:
         Class3dConfig.from_options({**FILES, "ref": "m.mrc", **options}).validate()
 
 
+def test_gradient_flags_of_relion_are_taken() -> None:
+    given = {
+        **FILES,
+        "grad": True,
+        "K": 50,
+        "iter": 200,
+        "class_inactivity_threshold": 0.1,
+        "grad_write_iter": 10,
+        "grad_min_resol": 20,
+        "tau2_fudge": 2,
+        "no_init_blobs": True,
+    }
+    config = Class2dConfig.from_options(given).validate()
+    assert (config.grad, config.init_blobs, config.last_iteration) == (True, False, 200)
+    assert len(config.notes) == 1  # RELION makes no use of grad_min_resol
+    assert "no_init_blobs" not in Class2dConfig.foreign_flags()
+
+
+def test_number_of_iterations_follows_from_the_algorithm() -> None:
+    assert Class2dConfig.from_options(FILES).last_iteration == 25
+    assert Class2dConfig.from_options({**FILES, "grad": True}).last_iteration == 200
+    assert Class2dConfig.from_options({**FILES, "grad": True, "iter": 60}).last_iteration == 60
+    assert RefineConfig.from_options({**FILES, "ref": "m.mrc", "iter": 60}).notes
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"grad_stepsize_scheme": "3step"}, "grad_stepsize_scheme"),
+        ({"tau2_fudge_scheme": "0-step"}, "tau2_fudge_scheme"),
+        ({"grad_em_iters": 30, "iter": 20}, "grad_em_iters"),
+        ({"grad_ini_frac": 1.2}, "grad_ini_frac"),
+        ({"mu": 1}, "mu"),
+    ],
+)
+def test_bad_gradient_options(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        Class2dConfig.from_options({**FILES, "grad": True, **options}).validate()
+
+
+def test_gradient_options_without_the_algorithm_are_told() -> None:
+    lines = Class2dConfig.from_options({**FILES, "mu": 0.8, "grad_em_iters": 2}).advice()
+    assert any("--grad_em_iters, --mu" in line and "--grad" in line for line in lines)
+    assert not any(
+        "--mu" in line for line in Class2dConfig.from_options({**FILES, "grad": True, "mu": 0.8}).advice()
+    )
+
+
+def test_refinement_refuses_the_gradient_algorithm() -> None:
+    with pytest.raises(ConfigError, match="class2d"):
+        RefineConfig.from_options({**FILES, "ref": "m.mrc", "grad": True})
+
+
 def test_numbers_of_classes() -> None:
     config = SelectConfig.from_options({"i": "a_it001_data.star", "o": "b.star", "classes": "1,3,5-7"})
     assert config.validate().numbers() == {1, 3, 5, 6, 7}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpiapp.engine.class_maximization import centred
+from mpiapp.engine.class_maximization import centring, moved
 from mpiapp.engine.class_schedule import ClassRules, class_search, class_shells, coarser_sampling
 from mpiapp.engine.iteration import Options
 from mpiapp.engine.schedule import Policy
@@ -101,6 +101,10 @@ def test_strict_resolution_of_the_expectation() -> None:
     s = Schedule(2, 18.0, 6.0, current_size=40)
     search = class_search(POLICY, replace(OPTIONS, strict_highres_A=24.0), RULES, s)
     assert (search.r_coarse, search.r_score, search.r_max) == (8, 8, 20)
+
+
+def centred(reference: np.ndarray, largest_px: float) -> np.ndarray:
+    return moved(reference, centring(reference, largest_px))
 
 
 def test_references_are_moved_to_their_centre_of_mass() -> None:

@@ -24,7 +24,7 @@ def test_share_of_a_device_that_is_not_always_there() -> None:
     schedule = Schedule(2, 3.0, 1.0, iteration=1)
     state = RunState(schedule, [half], [volume], Poses.zeros(5), np.ones(5, np.int8), np.zeros(21), 1, none)
     for busy in (None, 0.75, 0.5, None):
-        record(state, setup, 1.0, 0.1, busy)
+        record(state, setup, 1.0, 0.1, {} if busy is None else {"device_busy": busy})
     assert {len(column) for column in state.history.values()} == {4}
     found = state.history["device_busy"]
     assert [math.isnan(value) for value in found] == [True, False, False, True]

@@ -15,6 +15,7 @@ from mpiapp.engine.maximization import (
     new_sigma2,
     regularised_map,
     set_low_resolution_part,
+    tempered,
     update_parameters,
     with_spectra,
 )
@@ -94,14 +95,14 @@ def test_scales_have_a_weighted_mean_of_one() -> None:
     sums.signal_power[:] = [2.0, 4.0, 5.0]
     sums.signal_product[:] = [1.8, 4.4, 5.5]  # 0.9, 1.1, 1.1
     mean = (10 * 0.9 + 30 * 1.1 + 60 * 1.1) / 100
-    np.testing.assert_allclose(new_scales(sums, size), np.array([0.9, 1.1, 1.1]) / mean)
+    np.testing.assert_allclose(new_scales(sums, size, np.ones(3)), np.array([0.9, 1.1, 1.1]) / mean)
 
 
 def test_scales_are_clipped_about_the_median() -> None:
     sums, size = empty_sums(), np.array([1, 1, 1])
     sums.signal_power[:] = 1.0
     sums.signal_product[:] = [0.01, 1.0, 40.0]
-    found = new_scales(sums, size)
+    found = new_scales(sums, size, np.ones(3))
     np.testing.assert_allclose(found / found[1], [0.2, 1.0, 5.0])
     assert found.mean() == pytest.approx(1)
 
@@ -109,7 +110,7 @@ def test_scales_are_clipped_about_the_median() -> None:
 def test_groups_without_signal_have_scale_one() -> None:
     sums = empty_sums()
     sums.signal_power[:2], sums.signal_product[:2] = 1.0, 1.0
-    np.testing.assert_allclose(new_scales(sums, np.array([5, 5, 0])), 1.0)
+    np.testing.assert_allclose(new_scales(sums, np.array([5, 5, 0]), np.ones(3)), 1.0)
 
 
 @pytest.fixture
@@ -223,3 +224,18 @@ def test_the_prior_damps_the_map() -> None:
     half = regularised_map(SETUP, grid, Spectra(tau2, tau2, tau2, tau2), 1.0, 0, 1)
     np.testing.assert_allclose(half, 0.5 * plain, atol=1e-5 * plain.max())
     assert plain.max() == pytest.approx(volume.max(), rel=0.02)
+
+
+def test_parameters_after_a_mini_batch_are_running_means() -> None:
+    """0.9 of the old and 0.1 of the new; offsets by their variances, priors sum to 1, the likelihood is the new one."""
+    old, new = half_state(), half_state()
+    new.sigma2[:] *= 3
+    new.scale[:] *= 2
+    old.scalars[:] = [1.0, 6.0, -5.0, 0.2]
+    new.scalars[:] = [2.0, 10.0, -7.0, 0.4]
+    found = tempered(old, new, 0.9)
+    np.testing.assert_allclose(found.sigma2, 1.2 * old.sigma2)
+    np.testing.assert_allclose(found.scale, 1.1 * old.scale)
+    np.testing.assert_allclose(found.scalars, [1.1, np.sqrt(0.9 * 36 + 0.1 * 100), -7.0, 0.4])
+    assert found.direction_prior.sum() == pytest.approx(1)
+    assert tempered(old, new, 0.0) is new

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpiapp.engine.state import UNKNOWN, HalfState, RunState, Schedule
+from mpiapp.engine.state import UNKNOWN, HalfState, RunState, Schedule, new_half
 from mpiapp.io.checkpoint import load_checkpoint, save_checkpoint
 from mpiapp.model.particles import Poses
 
@@ -133,3 +133,13 @@ def test_poses_pack_and_unpack(rng: np.random.Generator) -> None:
     part = poses.take(np.array([4, 1]))
     poses.put(np.array([0, 2]), part)
     np.testing.assert_array_equal(poses.origin_A[[0, 2]], part.origin_A)
+
+
+def test_a_class_copied_over_another() -> None:
+    half = new_half(1, np.ones((1, 5)), np.array([[0.2, 0.4], [0.1, 0.1], [0.1, 0.1]]), 10.0)
+    half.tau2[0] = 7.0
+    found = half.with_copy(0, 2)
+    # 0.6, 0.2 and 0.6 of 1.4
+    np.testing.assert_allclose(found.class_prior, np.array([0.6, 0.2, 0.6]) / 1.4)
+    assert (found.tau2[2] == 7.0).all()
+    assert not half.tau2[2].any()

@@ -125,6 +125,7 @@ def _in_place(name: str) -> Callable[[Any, Any], Any]:
 
 for _name in (
     "add",
+    "matmul",
     "sub",
     "mul",
     "truediv",
