@@ -113,7 +113,10 @@ class Class2dConfig(ClassConfig):
         fixed=True,
     )
     init_blobs: bool = option(
-        True, "Start from random blobs as strong as averages of the images.", REFERENCE, fixed=True
+        False,
+        "Start from random blobs rather than random averages; on with --grad.",
+        REFERENCE,
+        fixed=True,
     )
     tau2_fudge: float = option(2.0, "Regularisation T. -1 means 2.", MODEL, **OR_AUTO)
     class_inactivity_threshold: float = option(
@@ -137,3 +140,8 @@ class Class2dConfig(ClassConfig):
     def needs_reference(self) -> bool:
         """Whether a run can not start without a reference."""
         return False
+
+    @property
+    def starts_from_blobs(self) -> bool:
+        """Whether a run without a reference starts from blobs."""
+        return self.init_blobs if self.is_given("init_blobs") else self.grad

@@ -102,7 +102,7 @@ def _from_nothing(config: Class2dConfig, inputs: Inputs, read: ReadImages, seed:
     if config.ini_high > 0:
         shell = max(1, round(setup.box * setup.pixel_size_A / config.ini_high))
     images = random_averages(setup, inputs.data, read, config.n_classes, shell, seed)
-    if config.init_blobs:
+    if config.starts_from_blobs:
         pixel = setup.pixel_size_A
         blobs = [
             blobs_like(image, setup.particle_diameter_A / pixel, particle_generator(seed, "blobs", k))

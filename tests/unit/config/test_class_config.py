@@ -70,7 +70,10 @@ def test_gradient_flags_of_relion_are_taken() -> None:
         "no_init_blobs": True,
     }
     config = Class2dConfig.from_options(given).validate()
-    assert (config.grad, config.init_blobs, config.last_iteration) == (True, False, 200)
+    assert (config.grad, config.starts_from_blobs, config.last_iteration) == (True, False, 200)
+    assert Class2dConfig.from_options({**FILES, "grad": True}).starts_from_blobs
+    assert not Class2dConfig.from_options(FILES).starts_from_blobs
+    assert Class2dConfig.from_options({**FILES, "init_blobs": True}).starts_from_blobs
     assert len(config.notes) == 1  # RELION makes no use of grad_min_resol
     assert "no_init_blobs" not in Class2dConfig.foreign_flags()
 
