@@ -1,5 +1,7 @@
 // Preparing particle images: shift by whole pixels, mask, and what comes before and after their transforms
 // (refinement.md 4.2, engine.md 6). Twin: mpiapp.backend.prepare on the CPU.
+// instances: place_images<signed char>; place_images<short>; place_images<unsigned short>; place_images<half>
+// instances: place_images<float>
 #include "common.cuh"
 using namespace mpiapp;
 
@@ -23,7 +25,21 @@ __device__ __forceinline__ float block_sum(float value) {
     return total;
 }
 
+__device__ __forceinline__ float real(half x) { return __half2float(x); }
+template <typename T> __device__ __forceinline__ float real(T x) { return static_cast<float>(x); }
+
 }  // namespace
+
+// Images as their stack stores them, to their places in a store. Grid: (n_img size / 256 rounded up).
+//   from (any, size) T, of image i from_slot[i], or i itself where that is null; to_slot (n_img); to (any, size), written.
+template <typename T>
+__global__ void place_images(const T* __restrict__ from, const long long* __restrict__ from_slot,
+                             const long long* __restrict__ to_slot, int size, long long n, float* __restrict__ to) {
+    const long long k = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (k >= n) return;
+    const long long i = k / size, pixel = k % size;
+    to[to_slot[i] * size + pixel] = real(from[(from_slot ? from_slot[i] : i) * size + pixel]);
+}
 
 // Mean outside two masks, and whether an image holds NaN or infinity. Grid: (n_img).
 //   raw (n_slot, box, box); slot (n_img); shift (n_img) int2; circle, corners (box, box) masks of the inside;

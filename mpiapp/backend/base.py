@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,24 @@ from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
 
 F64 = NDArray[np.float64]
-ReadImages = Callable[[NDArray[np.int32], NDArray[np.int64]], NDArray[np.float32]]
+T = TypeVar("T")
+
+
+class ReadImages(Protocol):
+    """Reads images of the stacks of a run (``io.stacks.ImageReader``): called, as float32, or into given memory."""
+
+    def __call__(
+        self, stack_index: NDArray[np.int32], image_index: NDArray[np.int64], /
+    ) -> NDArray[np.float32]:
+        """Images (n, box, box)."""
+
+    def stored_type(self, stack_index: NDArray[np.int32], /) -> np.dtype[Any]:
+        """Type of the images of some stacks, float32 where these differ."""
+
+    def read_into(
+        self, out: NDArray[Any], stack_index: NDArray[np.int32], image_index: NDArray[np.int64], /
+    ) -> None:
+        """Images into (n, box, box) of float32 or of the stored type."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,25 @@ class Backend(Protocol):
 
     def to_device(self, array: NDArray[Any]) -> Any:
         """A host array as this backend computes with it; ``model.arrays`` has the functions for it."""
+
+    def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
+        """Result of a piece of work that takes memory of the device.
+
+        Where memory does not suffice, what can be spared is given up and the work begins anew: it must not have changed
+        anything, nor talk to other ranks.
+
+        Parameters
+        ----------
+        what : the work, as the message names it;  needs : bytes that it takes, 0 for unknown.
+
+        Raises
+        ------
+        DeviceError
+            Memory does not suffice.
+        """
+
+    def take_busy(self) -> float | None:
+        """Share of the time since the last call in which this rank had work on its device; None for processors."""
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """Sum of the accumulators of all workers of a set, at its root; None elsewhere.

@@ -33,7 +33,14 @@ def neighbourhoods(setup: ImagingSetup, search: Search, poses: Poses) -> LocalNe
         return None
     prior = euler_to_matrix(poses.rot_deg, poses.tilt_deg, poses.psi_deg)
     # near a symmetry axis the nearest mate alone can miss the right in-plane angle
-    return local_neighbourhoods(prior, search.grid, setup.group, search.sigma_deg, every_mate=True)
+    return local_neighbourhoods(
+        prior,
+        search.grid,
+        setup.group,
+        search.sigma_deg,
+        every_mate=True,
+        perturbation_deg=search.turn_deg if search.prior_perturbed else 0.0,
+    )
 
 
 def rows_of(near: LocalNeighbourhoods, rows: NDArray[np.int64]) -> LocalNeighbourhoods:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
 
 F32 = NDArray[np.float32]
+T = TypeVar("T")
 BATCH = 32
 
 
@@ -87,6 +88,14 @@ class CpuBackend:
     def to_device(self, array: NDArray[Any]) -> NDArray[Any]:
         """See :class:`mpiapp.backend.base.Backend`."""
         return array
+
+    def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return work()
+
+    def take_busy(self) -> float | None:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return None
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""

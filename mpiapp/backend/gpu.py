@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
 from mpiapp.backend.gpu_arrays import device_module, to_device
+from mpiapp.backend.gpu_busy import BusyTime
+from mpiapp.backend.gpu_cache import ImageCache
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
-from mpiapp.backend.gpu_images import ImageCache
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
+from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
-from mpiapp.backend.memory import RESERVED, Load, plan_step
+from mpiapp.backend.memory import RESERVED, Load, plan_step, required
 from mpiapp.errors import DeviceError
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
@@ -27,6 +29,8 @@ from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
+
+T = TypeVar("T")
 
 # batches in work at the same time: one computes while another waits for its numbers or images
 LANES = 2
@@ -65,6 +69,7 @@ class GpuBackend:
             self.memory = min(memory, free) if memory > 0 else free
             self.cupy.get_default_memory_pool().set_limit(size=int(0.95 * self.memory))
             self.cache = ImageCache(self.kernels, int(CACHE_SHARE * self.memory))
+        self.busy = BusyTime(self.cupy)
         self.wanted = precision
         self.precision: Precision = PRECISIONS["half" if precision == "auto" else precision]
         self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
@@ -85,7 +90,7 @@ class GpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         begun = time.monotonic()
         with self.device:
-            task = Task(self, setup, model, search, data, poses)
+            task = self._make_task(setup, model, search, data, poses)
             near = neighbourhoods(setup, search, poses)
             out, bad = Poses.zeros(len(data)), np.zeros(len(data), bool)
             streams: queue.Queue[Any] = queue.Queue()
@@ -99,22 +104,36 @@ class GpuBackend:
                     return rows[:0]
                 stream = streams.get()
                 try:
+                    part: Poses | None
                     with self.device, stream:
-                        part, bad[rows] = task.run(data.take(rows), poses.take(rows), read, near, rows)
+                        mine = data.take(rows)
+                        raw = self.cache.get(mine, setup.optics[int(mine.optics[0])].box, read)
+                        with self.busy.work():
+                            part, bad[rows] = task.run(mine, poses.take(rows), raw, near, rows)
                     out.put(rows, part)
-                except self.cupy.cuda.memory.OutOfMemoryError:
-                    return rows
+                except Exception as fault:
+                    if not is_out_of_memory(fault):
+                        raise
+                    part = None
                 finally:
                     streams.put(stream)
+                if part is None:
+                    free_unused(self.cupy)
+                    return rows
                 task.stopped = step(rows.size) or task.stopped
                 return rows[:0]
 
-            size = self.batch or even_batch(
-                len(data), self._planned_batch(setup, search, len(model.transforms))
-            )
-            jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), size)]
-            for left in [job.result() for job in jobs]:
-                self._in_halves(run, left)
+            n_class = len(model.transforms)
+            size = self.batch or even_batch(len(data), self._planned_batch(setup, search, n_class))
+            batches = list(batches_of(setup, data, task.order(near), size))
+            try:
+                for rows in batches:
+                    self.cache.fetch(data.take(rows), setup.optics[int(data.optics[rows[0]])].box, read)
+                jobs = [self.pool.submit(run, rows) for rows in batches]
+                for left in [job.result() for job in jobs]:
+                    self._in_halves(run, left)
+            finally:
+                self.cache.settle()
             sums = task.total()
             self._report(task.errors, time.monotonic() - begun)
             return sums, out, bad
@@ -125,30 +144,86 @@ class GpuBackend:
         """A batch that did not fit, half of it at a time, and alone on the device."""
         if not rows.size:
             return
-        self.cupy.get_default_memory_pool().free_all_blocks()
+        free_unused(self.cupy)
         left = run(rows)
         if left.size == 1:
-            raise DeviceError(
-                f"{self.memory / 1e9:.1f} GB of GPU memory do not suffice for one particle at this image size and "
-                "sampling; give fewer ranks to a device, or take one with more memory (`mpiapp plan` tells how much)"
-            )
+            used = self.cupy.get_default_memory_pool().used_bytes()
+            what = "a batch of one particle at this image size and sampling"
+            raise DeviceError(too_small(what, 0, self.memory, used, ""))
         for part in np.array_split(left, 2):
             self._in_halves(run, part)
 
-    def _planned_batch(self, setup: ImagingSetup, search: Search, n_class: int) -> int:
-        """Images of a batch, from the memory of the device."""
+    def _make_task(
+        self, setup: ImagingSetup, model: HalfModel, search: Search, data: ParticleData, poses: Poses
+    ) -> Task:
+        """Tables and accumulators of a step; where memory is short without the tables that can be left out."""
+
+        def task(tables: bool) -> Task:
+            return Task(self, setup, model, search, data, poses, tables)
+
+        def alone(tables: bool) -> Task:
+            self._give_up_images()
+            return task(tables)
+
+        what = f"tables and sums of an expectation step at {2 * search.r_max} of {setup.box} px"
+        ways = [lambda: task(True), lambda: task(True), lambda: task(False), lambda: alone(False)]
+        needs = required(self._load(setup, search, len(model.transforms)))
+        return first_that_fits(self.cupy, what, needs, self.memory, ways)
+
+    def _give_up_images(self) -> None:
+        """Keep no more images on the device; they are read anew for each batch."""
+        if self.cache.limit:
+            logging.getLogger("mpiapp").warning(
+                " WARNING: images are no longer kept on the device, their memory is needed; they are read in each iteration"
+            )
+        self.cache.give_up()
+
+    def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
+        """See :class:`mpiapp.backend.base.Backend`."""
+
+        def counted() -> T:
+            with self.busy.work():
+                return work()
+
+        def with_idle_threads_ended() -> T:
+            # transforms keep their work areas as long as the thread that made them
+            self.pool.shutdown()
+            self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
+            free_unused(self.cupy)
+            return counted()
+
+        def alone() -> T:
+            self._give_up_images()
+            free_unused(self.cupy)
+            return counted()
+
+        with self.device:
+            return first_that_fits(
+                self.cupy, what, needs, self.memory, [counted, counted, with_idle_threads_ended, alone]
+            )
+
+    def take_busy(self) -> float | None:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        with self.device:
+            return self.busy.take()
+
+    def _load(self, setup: ImagingSetup, search: Search, n_class: int) -> Load:
+        """What the memory of a step depends on."""
         n_dir, n_psi = search.n_directions, search.grid.n_psi if search.free is Free.ALL else 1
         if search.sigma_deg is not None:
             reach = min(3 * search.sigma_deg, 180.0)
             n_dir = int(n_dir * setup.group.order * (1 - np.cos(np.deg2rad(reach))) / 2) + 1
             n_psi = min(n_psi, int(2 * reach / search.grid.psi_step_deg) + 1)
-        load = Load(
+        return Load(
             setup.box, setup.padding, search.r_max, search.r_coarse, n_dir, n_psi, len(search.coarse_shifts_A),
             search.children, n_class, search.sigma_deg is not None or search.free is not Free.ALL,
             number_bytes=self.precision.bytes, planar=search.planar,
         )  # fmt: skip
+
+    def _planned_batch(self, setup: ImagingSetup, search: Search, n_class: int) -> int:
+        """Images of a batch, from the memory of the device."""
         free = self.memory - self.cache.used - RESERVED
-        return max(1, plan_step(load, free // LANES).batch)
+        return max(1, plan_step(self._load(setup, search, n_class), free // LANES).batch)
 
     def _report(self, errors: NDArray[np.float64] | None, seconds: float) -> None:
         """Log the error of the scores, choose the precision of the next step, and log device time by kernel."""
@@ -172,7 +247,8 @@ class GpuBackend:
         self, volume: Any, radius: int, padding: float, matrices: NDArray[np.float64], kx: Any, ky: Any
     ) -> Any:
         """See :class:`mpiapp.backend.base.Backend`; a device array."""
-        with self.device:
+
+        def work() -> Any:
             put, n, n_pix = self.cupy.asarray, len(matrices), int(kx.size)
             out = self.cupy.empty((2, n, n_pix), np.float32)
             side = 2 * radius + 1
@@ -196,10 +272,12 @@ class GpuBackend:
             self.kernels.launch("slicing.cu", "slice_directions<float>", (blocks(n_pix), n), arguments)
             return out.transpose(1, 0, 2)
 
+        return self.within_memory(f"{len(matrices)} slices of a map", work)
+
     def to_device(self, array: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""
-        with self.device:
-            return to_device(self.cupy, array)
+        what = f"an array of {array.shape}"
+        return self.within_memory(what, lambda: to_device(self.cupy, array), array.nbytes)
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""
@@ -220,8 +298,11 @@ class GpuBackend:
         operators = np.ascontiguousarray(group.operators[1:]).reshape(-1, 9)
         if not len(operators):
             return sums
-        with self.device:
+
+        def work() -> Any:
             out = sums.copy()
             arguments = (sums, sums.shape[2] - 1, self.cupy.asarray(operators), len(operators), out)
             self.kernels.launch("maps.cu", "symmetrise", (blocks(out.size // 4),), arguments)
             return out
+
+        return self.within_memory("symmetrised sums", work, sums.nbytes)

@@ -1,9 +1,7 @@
-"""Particle images on the device: a cache of raw images, and preparing those of a batch (engine.md 6)."""
+"""Particle images on the device: preparing those of a batch (engine.md 6)."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.arguments import make_map_side
-from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.gpu_kernels import Kernels, blocks
 from mpiapp.backend.gpu_pass import OPTICS
 from mpiapp.backend.prepare import image_radius, map_pixels
@@ -23,70 +21,6 @@ from mpiapp.model.noise import spectrum_to_group
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.pixels import round_half_away
 from mpiapp.model.search import Search
-
-# threads that read images
-READERS = 8
-
-
-class ImageCache:
-    """Raw images kept on the device from iteration to iteration, as many as its share of memory holds.
-
-    Parameters
-    ----------
-    limit
-        Bytes that the images may take.
-    """
-
-    def __init__(self, kernels: Kernels, limit: int) -> None:
-        self.kernels, self.limit = kernels, limit
-        self._slots: dict[int, int] = {}  # particle id: slot
-        self._stores: dict[int, Any] = {}  # box: (n_slot, box, box) float32
-        self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="images")
-
-    @property
-    def used(self) -> int:
-        """Bytes that the images take."""
-        return sum(store.nbytes for store in self._stores.values())
-
-    def reserve(self, box: int, ids: NDArray[np.int64]) -> None:
-        """Make room for particles that are not there yet; those that do not fit are read each time."""
-        new = [int(i) for i in ids if int(i) not in self._slots]
-        used = self.used
-        store = self._stores.get(box)
-        have = 0 if store is None else len(store)
-        n = int(min(len(new), max(self.limit - used, 0) // (4 * box * box)))
-        if not n:
-            return
-        cupy = self.kernels.cupy
-        bigger = cupy.empty((have + n, box, box), np.float32)
-        if store is not None:
-            bigger[:have] = store
-        self._stores[box] = bigger
-        # negative: room, but not read yet
-        self._slots.update({i: -(have + k) - 1 for k, i in enumerate(new[:n])})
-
-    def get(self, data: ParticleData, box: int, read: ReadImages) -> tuple[Any, Any]:
-        """Images of some particles of one box: a store (n_slot, box, box) and their slots in it, (n,) int64."""
-        cupy = self.kernels.cupy
-        found = [self._slots.get(int(i)) for i in data.particle_id]
-        if None in found:
-            return cupy.asarray(self._read(data, read)), cupy.arange(len(data))
-        store, slots = self._stores[box], np.array(found)
-        unread = np.flatnonzero(slots < 0)
-        slots = np.where(slots < 0, -slots - 1, slots)
-        if unread.size:
-            store[cupy.asarray(slots[unread])] = cupy.asarray(self._read(data.take(unread), read))
-            cupy.cuda.get_current_stream().synchronize()
-            with self._lock:
-                self._slots.update({int(data.particle_id[k]): int(slots[k]) for k in unread})
-        return store, cupy.asarray(slots)
-
-    def _read(self, data: ParticleData, read: ReadImages) -> NDArray[np.float32]:
-        """Images of some particles, by several threads: one thread is slower than the device."""
-        parts = np.array_split(np.arange(len(data)), min(READERS, len(data)))
-        jobs = [self._readers.submit(read, data.stack_index[k], data.image_index[k]) for k in parts]
-        return np.concatenate([job.result() for job in jobs])
 
 
 @dataclass

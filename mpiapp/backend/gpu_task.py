@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.arguments import log_shift_prior
-from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.candidates import rows_near
 from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
@@ -60,6 +60,7 @@ class Task:
         search: Search,
         data: ParticleData,
         poses: Poses,
+        tables: bool = True,
     ) -> None:
         self.backend, self.setup, self.model, self.search = backend, setup, model, search
         self.cupy, self.kernels = backend.cupy, backend.kernels
@@ -90,7 +91,7 @@ class Task:
             of_box = np.array([o.box == box for o in setup.optics])[data.optics]
             backend.cache.reserve(box, data.particle_id[of_box])
         if search.free is Free.ALL:
-            self._make_tables()
+            self._make_tables(TABLE_SHARE * backend.memory if tables else 0.0)
 
     def _empty_grid(self) -> Any:
         r = grid_radius(self.search.r_max, self.setup.padding)
@@ -110,8 +111,8 @@ class Task:
             *common, search.r_max, search.fine_psi_deg, search.fine_shifts_A, *rest, search.r_score
         )
 
-    def _make_tables(self) -> None:
-        limit = TABLE_SHARE * self.backend.memory
+    def _make_tables(self, limit: float) -> None:
+        """Tables of slices; what can be left out only where it takes no more than a limit in bytes."""
         passes = (self.coarse, self.fine)
         self.tables = Tables(self.references, self.search, passes, self.n_particles, limit)
         if self.search.sigma_deg is None:
@@ -142,14 +143,13 @@ class Task:
         self,
         data: ParticleData,
         poses: Poses,
-        read: ReadImages,
+        raw: tuple[Any, Any],
         near: LocalNeighbourhoods | None,
         rows: NDArray[np.int64],
     ) -> tuple[Poses, NDArray[np.bool_]]:
         """Both passes and the sums of one batch."""
         optics = self.setup.optics[int(data.optics[0])]
         kind = self.kinds[optics.box, optics.pixel_size_A]
-        raw = self.backend.cache.get(data, optics.box, read)
         images = prepare(self.kernels, self.setup, self.model, kind, data, poses, raw)
         model, shifts_A = self.model, (self.search.coarse_shifts_A, self.search.fine_shifts_A)
         shifts = log_shift_prior(shifts_A, images.old_A, model.offset_centre_A, model.sigma_offset_A)

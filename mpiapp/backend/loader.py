@@ -22,6 +22,9 @@ STANDARD = "-std=c++17"
 _TEMPLATE = re.compile(
     r"template\s*<[^;{}]*?>\s*__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\("
 )
+_PLAIN = re.compile(
+    r'^extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(', re.MULTILINE
+)
 _INSTANCES = re.compile(r"^//\s*instances:(.*)$", re.MULTILINE)
 # "score.cu(12): error: identifier "x" is undefined", as NVRTC and nvcc write it
 _COMPLAINT = re.compile(
@@ -80,6 +83,11 @@ def instances(text: str) -> tuple[str, ...]:
     """Template instances that a source asks for, as NVRTC's name expressions."""
     found = [item.strip() for line in _INSTANCES.findall(text) for item in line.split(";")]
     return tuple(item for item in found if item)
+
+
+def kernel_names(text: str) -> list[str]:
+    """Every kernel of a source as it is launched: plain ones by name, templates by instance."""
+    return [*_PLAIN.findall(text), *instances(text)]
 
 
 def idle_templates(text: str) -> list[str]:

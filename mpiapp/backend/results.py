@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.noise import sums_to_model, to_model_shell
-from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.pixels import shell_pixels
 from mpiapp.model.rotations import matrix_to_euler, rotation_z
 from mpiapp.model.search import Free, Search
@@ -71,10 +71,8 @@ def batch_results(
         new.log_likelihood = _log_likelihood(setup, model, data, batch, posterior)
     new.p_max = posterior.best_weight.astype(float)
     new.n_significant = outcome.n_significant.astype(float)
-    for g in np.unique(data.optics[good]):
-        rows = good & (data.optics == g)
-        sums.noise[g] += residual[rows].sum(0)
-        sums.noise_pixels[g] += rows.sum() * pixels[g]
+    np.add.at(sums.noise, data.optics[good], residual[good])
+    np.add.at(sums.noise_pixels, data.optics[good], pixels)
     _scale_sums(model, data, posterior, new.class_number.astype(int) - 1, sums, good)
     _row_sums(outcome, sums)
     sums.totals += [
@@ -115,32 +113,24 @@ def _best_poses(search: Search, outcome: Outcome, batch: Prepared, old: Poses) -
 
 def _residual(
     setup: ImagingSetup, model: HalfModel, data: ParticleData, batch: Prepared, posterior: Posterior
-) -> tuple[F64, dict[int, F64]]:
-    """Expected |Ref - X|^2 of each image by shell of the model, (n, n_shells), and pixels a shell by optics group."""
-    n_shells = setup.n_shells
-    out = np.zeros((len(data), n_shells))
-    pixels: dict[int, F64] = {}
-    reach = posterior.cross.shape[1]
-    for g in np.unique(data.optics):
-        rows = data.optics == g
-        optics = setup.optics[int(g)]
-        power = _to_model(batch.power[rows], n_shells, optics.ratio)
-        power[:, :reach] *= posterior.weight[rows, None]
-        sigma2 = model.sigma2[g, :reach]
-        power[:, :reach] += sigma2 * (posterior.power[rows] - 2 * posterior.cross[rows])
-        out[rows] = power
-        pixels[int(g)] = sums_to_model(shell_pixels(optics.box).astype(float), n_shells, optics.ratio)
-    return out, pixels
+) -> tuple[F64, F64]:
+    """Expected |Ref - X|^2 of each image by shell of the model, (n, n_shells), and pixels of each shell, (n_shells,)."""
+    optics, reach = _geometry(setup, data), posterior.cross.shape[1]
+    power = _to_model(batch.power, setup.n_shells, optics.ratio)
+    power[:, :reach] *= posterior.weight[:, None]
+    power[:, :reach] += model.sigma2[data.optics, :reach] * (posterior.power - 2 * posterior.cross)
+    return power, sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)
+
+
+def _geometry(setup: ImagingSetup, data: ParticleData) -> OpticsModel:
+    """Box and ratio of the images of a batch: all have the same."""
+    return setup.optics[int(data.optics[0])]
 
 
 def _power_beyond_model(setup: ImagingSetup, data: ParticleData, batch: Prepared) -> F64:
     """|X|^2 of each image in shells finer than the model's: the norm is that of the whole image."""
-    out = np.zeros(len(data))
-    for g in np.unique(data.optics):
-        rows = data.optics == g
-        shell = to_model_shell(np.arange(batch.power.shape[1]), setup.optics[int(g)].ratio)
-        out[rows] = batch.power[rows][:, shell >= setup.n_shells].sum(1)
-    return out
+    shell = to_model_shell(np.arange(batch.power.shape[1]), _geometry(setup, data).ratio)
+    return np.asarray(batch.power[:, shell >= setup.n_shells].sum(1))
 
 
 def _to_model(power: F64, n_shells: int, ratio: float) -> F64:
@@ -154,16 +144,13 @@ def _log_likelihood(
 ) -> F64:
     """Log-likelihood of each image: log sum of weights with the constants that the scores leave out."""
     out = posterior.log_best + posterior.log_sum
-    reach = posterior.cross.shape[1]
-    for g in np.unique(data.optics):
-        rows = data.optics == g
-        optics = setup.optics[int(g)]
-        sigma2 = model.sigma2[g, 1:reach]
-        used = sigma2 > 0
-        power = _to_model(batch.power[rows], setup.n_shells, optics.ratio)[:, 1:reach]
-        count = sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)[1:reach]
-        out[rows] -= (power[:, used] / (2 * sigma2[used])).sum(1)
-        out[rows] -= (count[used] * np.log(2 * np.pi * sigma2[used])).sum()
+    optics, reach = _geometry(setup, data), posterior.cross.shape[1]
+    sigma2 = model.sigma2[data.optics, 1:reach]
+    used = sigma2 > 0
+    sigma2 = np.where(used, sigma2, 1.0)
+    power = _to_model(batch.power, setup.n_shells, optics.ratio)[:, 1:reach]
+    count = sums_to_model(shell_pixels(optics.box).astype(float), setup.n_shells, optics.ratio)[1:reach]
+    out -= (used * (power / (2 * sigma2) + count * np.log(2 * np.pi * sigma2))).sum(1)
     return np.asarray(out, float)
 
 

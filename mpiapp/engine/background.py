@@ -2,7 +2,7 @@
 
 On a device an iteration takes about as long as writing its maps and tables, and a thread that formats tables would
 hold up those that feed the device. The optimiser file still comes last, so what can be continued is complete; a run that
-is killed loses the iteration that was being written besides the running one.
+is killed loses the iterations (at most two) that were being written besides the running one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import pickle
 import signal
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from mpiapp.engine.writer import Writer
 
 
+# Iterations whose files may be waiting or in work: short ones come faster than their files
+AHEAD = 2
+
+
 class BackgroundWriter:
     """A writer whose ``iteration`` returns at once; everything else waits for it first. ``plots`` are drawn there too,
     where what draws is loaded and the files of earlier iterations are known.
@@ -41,23 +46,22 @@ class BackgroundWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._memory = os.memfd_create("states")
         self._helper = _start_helper(self._memory)
-        self._pending: Future[int] | None = self._thread.submit(self._ask, pickle.dumps(writer))
+        self._pending = deque([self._thread.submit(self._ask, pickle.dumps(writer))])
 
     def iteration(self, state: RunState) -> None:
         """As `Writer.iteration`, on a copy of what the next iteration changes in place."""
-        self.wait()
-        self._pending = self._thread.submit(self._ask, ("iteration", snapshot(state)))
+        self.wait(AHEAD - 1)
+        self._pending.append(self._thread.submit(self._ask, ("iteration", snapshot(state))))
 
     def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
         """As the writer's method of this name."""
         self.wait()
         self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
 
-    def wait(self) -> None:
-        """Until the files of the last iteration are there."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            self._writer.last_files = pending.result()
+    def wait(self, but: int = 0) -> None:
+        """Until the files of all iterations are there but those of the last few."""
+        while len(self._pending) > but:
+            self._writer.last_files = self._pending.popleft().result()
 
     def _ask(self, task: bytes | tuple[Any, ...]) -> int:
         """Hand a task over; number of the iteration whose files were written last."""

@@ -55,6 +55,7 @@ def class_search(policy: Policy, options: Options, rules: ClassRules, s: Schedul
         r_score=score_radius(policy, r_max, options.strict_highres_A),
         free=rules.free,
         keep_class=s.seeding and s.iteration == 1,
+        prior_perturbed=True,
     )
 
 

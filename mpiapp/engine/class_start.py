@@ -22,6 +22,7 @@ from mpiapp.io.outputs import OutputNames
 from mpiapp.model.averages import average_spectrum, lowpass_average, transform_average
 from mpiapp.model.blobs import blobs_like
 from mpiapp.model.noise import particle_generator
+from mpiapp.model.noise_groups import noise_groups
 from mpiapp.model.sampling import direction_grid
 
 F32 = NDArray[np.float32]
@@ -44,16 +45,19 @@ class ClassStart:
             config = replace(config, n_classes=n)
         if isinstance(config, Class2dConfig):
             inputs.poses.rot_deg[:] = inputs.poses.tilt_deg[:] = 0
+        if config.ctf and not config.grad:  # mini-batches have too few images of each defocus
+            _divide_noise(inputs)
         return config, inputs
 
     def writer(self, config: ClassConfigs, inputs: Inputs, names: OutputNames, particles: int) -> ClassWriter:
         policy = class_policy(config, inputs.setup)
-        return ClassWriter(config, inputs.setup, policy, inputs.table, names, particles)
+        return ClassWriter(config, inputs.setup, policy, inputs.table, names, particles, inputs.data.optics)
 
     def fresh(self, config: ClassConfigs, inputs: Inputs, seed: int, workers: int) -> RunState:
         setup, n_class = inputs.setup, config.n_classes
         read = make_reader(inputs.table.stack_paths)
-        per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
+        per_optics = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
+        per_group = -(-per_optics * len(inputs.table.optics) // len(setup.optics))
         sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
         if not len(inputs.references):
             assert isinstance(config, Class2dConfig)
@@ -81,6 +85,14 @@ class ClassStart:
         none = np.zeros((0, 0, 0), np.float32)
         fsc = np.zeros(setup.n_shells)
         return RunState(schedule, [half], [inputs.references.copy()], poses, inputs.half, fsc, seed, none)
+
+
+def _divide_noise(inputs: Inputs) -> None:
+    """Give images of different defocus noise spectra of their own; to all else they are optics groups (noise_groups)."""
+    defocus = (inputs.table.defocus_u_A + inputs.table.defocus_v_A) / 2
+    group, of_optics = noise_groups(inputs.data.optics, defocus, len(inputs.setup.optics))
+    inputs.data = replace(inputs.data, optics=group)
+    inputs.setup = replace(inputs.setup, optics=[inputs.setup.optics[g] for g in of_optics])
 
 
 def _from_nothing(config: Class2dConfig, inputs: Inputs, read: ReadImages, seed: int) -> F32:

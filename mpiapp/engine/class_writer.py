@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine.class_schedule import class_shells
+from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.engine.writer import Writer
+from mpiapp.io.outputs import OutputNames
+from mpiapp.model.noise_groups import mean_spectra
 from mpiapp.model.sampling import plane_grid
 
 if TYPE_CHECKING:
+    from mpiapp.io.particles import ParticleTable
     from mpiapp.io.relion_files import ModelRecord, OptimiserRecord, SamplingRecord
 
 
@@ -22,6 +27,19 @@ class ClassWriter(Writer):
     """Maps of the classes, or a stack of class averages, and one model file of all particles."""
 
     config: Class3dConfig | Class2dConfig
+
+    def __init__(
+        self,
+        config: Class3dConfig | Class2dConfig,
+        setup: ImagingSetup,
+        policy: Policy,
+        table: ParticleTable,
+        names: OutputNames,
+        particles: int,
+        noise_group: NDArray[np.int32],
+    ) -> None:
+        super().__init__(config, setup, policy, table, names, particles)
+        self.noise_group = noise_group  # of every particle
 
     @property
     def _planar(self) -> bool:
@@ -89,6 +107,11 @@ class ClassWriter(Writer):
 
     def _resolution_shell(self, state: RunState, half: HalfState, k: int) -> int:
         return int(class_shells(self.policy, half)[k])
+
+    def _noise(self, half: HalfState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        optics, groups = self.table.optics_index, self.table.group_index
+        of_optics = mean_spectra(half.sigma2, self.noise_group, optics, len(self.table.optics))
+        return of_optics, mean_spectra(half.sigma2, self.noise_group, groups, self.setup.n_groups)
 
     def _model(self, state: RunState, half: HalfState, number: int | None) -> ModelRecord:
         record = super()._model(state, half, number)

@@ -98,8 +98,9 @@ class Classification(Job):
             self.halves[0] = uniform_prior(self.halves[0], n)
 
     def _accuracies_due(self) -> bool:
-        """Whether expected accuracies are estimated in this iteration."""
-        return True
+        """Whether expected accuracies are estimated in this iteration: where the sampling follows them, else at times."""
+        number, last = self.schedule.iteration, self.config.last_iteration
+        return self.rules.coarser or number == 2 or number % 5 == 0 or number == last
 
     def _maximize(self, sums: dict[int, WeightedSums]) -> ClassResult:
         lowpass_A = self.config.ini_high if self._correlate else -1.0

@@ -245,7 +245,7 @@ def solvent_mask(config: CommonConfig, setup: ImagingSetup) -> tuple[F32, list[s
 
 
 def make_reader(table_paths: list[Path]) -> ReadImages:
-    """Function that reads images of the stacks as float32."""
+    """Reader of the images of the stacks."""
     from mpiapp.io.stacks import ImageReader
 
-    return ImageReader(table_paths).read
+    return ImageReader(table_paths)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.memory import reconstruction_items, total
 from mpiapp.engine.frame import Drift
 from mpiapp.engine.maximization import (
     join_radius,
@@ -152,9 +153,14 @@ class Iteration:
     def _transform(self, reference: F32, search: Search, drift: Drift) -> NDArray[np.complex64]:
         """A map as it is sliced."""
         setup = self.setup
-        reference = self.backend.to_device(reference)
-        transform = transform_reference(reference, search.r_max, setup.padding, workers=self.options.workers)
-        return translate(transform, drift.shift_A / setup.pixel_size_A, setup.box, setup.padding)
+        shift, workers = drift.shift_A / setup.pixel_size_A, self.options.workers
+
+        def work() -> NDArray[np.complex64]:
+            here = self.backend.to_device(reference)
+            transform = transform_reference(here, search.r_max, setup.padding, workers=workers)
+            return translate(transform, shift, setup.box, setup.padding)
+
+        return self.backend.within_memory(f"the transform of a reference of {setup.box} px", work)
 
     def maximization(
         self, sums: dict[int, WeightedSums], s: Schedule, maps: list[F32 | None], seed: int
@@ -199,8 +205,21 @@ class Iteration:
         return out
 
     def _map(self, grid: F64, spectra: Spectra | None) -> F32:
-        o = self.options
-        return regularised_map(self.setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
+        o, setup = self.options, self.setup
+
+        def work() -> F32:
+            return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
+
+        needs = total(reconstruction_items(setup.box, setup.padding))
+        return self.backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)
+
+    def _spectra(self, grid: F64, fsc: F64, joined: bool = False) -> Spectra:
+        def work() -> Spectra:
+            return spectra_from_fsc(
+                grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge, joined=joined
+            )
+
+        return self.backend.within_memory("the spectra of a map", work)
 
     def _join_low_resolution(self, grids: list[F64 | None], s: Schedule) -> None:
         """Average both halves where orientations could otherwise drift apart (refinement.md 5.4)."""
@@ -233,7 +252,7 @@ class Iteration:
             elif self.options.solvent_correct_fsc:
                 local.append(self._map(g, None))
             else:
-                local.append(downsampled_average(g, r_max, self.setup.padding))
+                local.append(self._average(g, r_max))
         if self.team.size > 1 or self.options.solvent_correct_fsc:
             local = [to_host(array) for array in local]
         both = [self.team.to_leader(h, local[h]) for h in HALVES]
@@ -254,6 +273,12 @@ class Iteration:
         assert fsc is not None
         return np.asarray(fsc, np.float64)
 
+    def _average(self, grid: F64, r_max: int) -> NDArray[np.complex128]:
+        def work() -> NDArray[np.complex128]:
+            return downsampled_average(grid, r_max, self.setup.padding)
+
+        return self.backend.within_memory("the average of a half for the FSC", work)
+
     def _half_maps(self, grids: list[F64 | None], fsc: F64, maps: list[F32 | None]) -> list[Spectra]:
         """Reconstruct each half with the prior that the FSC gives; maps go to the half's workers and the leader."""
         new: list[F32 | None] = [None, None]
@@ -261,9 +286,8 @@ class Iteration:
         for h in HALVES:
             grid = grids[h]
             if grid is not None:
-                spectra = spectra_from_fsc(grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge)
-                local[h] = spectra
-                volume = self._map(grid, spectra)
+                local[h] = self._spectra(grid, fsc)
+                volume = self._map(grid, local[h])
                 if self.options.flatten:
                     volume = volume * self._solvent_here
                 new[h] = to_host(volume)[None]
@@ -288,11 +312,9 @@ class Iteration:
         spectra = None
         grid = grids[0]
         if grid is not None and other is not None:
-            total = grid + self.backend.to_device(other)
-            spectra = spectra_from_fsc(
-                total, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge, joined=True
-            )
-            volume = self._map(total, spectra)
+            both = grid + self.backend.to_device(other)
+            spectra = self._spectra(both, fsc, joined=True)
+            volume = self._map(both, spectra)
         volume = self.team.to_leader(0, to_host(volume))
         rows = self.team.to_leader(0, None if spectra is None else spectra.packed())
         return volume, [] if rows is None else [Spectra(*rows)] * 2

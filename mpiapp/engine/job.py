@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from mpiapp.engine.startup import Start
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.stopping import Stopping
 from mpiapp.engine.writer import Writer
+from mpiapp.errors import DeviceError, MpiappError
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.search import Search
@@ -82,6 +84,9 @@ class Job(ABC):
         self.options_of_run = config
         self.bad_rows: set[int] = set()
         self.began = time.monotonic()
+        self.busy_s = 0.0  # of this rank in the expectation of the iteration
+        self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
+        self.device_busy: float | None = None  # mean share of the devices' time, of the last iteration
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
 
@@ -152,6 +157,8 @@ class Job(ABC):
         old = self._gather_poses(bad)
         between = time.monotonic()
         result = self._maximize(sums)
+        shares = [share for share in self.team.allgather(self.backend.take_busy()) if share is not None]
+        self.device_busy = float(np.mean(shares)) if shares else None
         if self.team.is_leader:
             assert old is not None
             self._conclude(result, old, between - begun, between)
@@ -160,6 +167,7 @@ class Job(ABC):
 
     def _expect(self, search: Search, drifts: list[Drift]) -> tuple[Sums, Bad]:
         partial = self.stopping.take_partial(self.schedule)
+        self.busy_s = 0.0
         with self._progress(partial) as progress:
 
             def step(n: int) -> bool:
@@ -169,7 +177,10 @@ class Job(ABC):
             def expect(
                 shares: dict[int, Share],
             ) -> tuple[Sums, Bad]:
-                return self._expectation(search, shares, drifts, step)
+                begun = time.monotonic()
+                found = self._expectation(search, shares, drifts, step)
+                self.busy_s += time.monotonic() - begun
+                return found
 
             return expectation(self.team, partial, self.shares, expect)
 
@@ -189,15 +200,20 @@ class Job(ABC):
         for h in self.sets:
             share = self.shares.get(h)
             rows = self.team.gather_rows(h, None if share is None else share.poses.pack())
-            flags = self.team.gather_rows(h, None if share is None else bad[h].astype(np.float64)[:, None])
+            flags = self.team.gather_rows(h, None if share is None else self._flags(bad[h]))
             if self.team.is_leader:
                 assert rows is not None
                 assert flags is not None
                 state = self._state()
                 index = np.flatnonzero(state.half == h + 1)
                 state.poses.put(index, Poses.unpack(rows))
+                self.rank_s |= dict(flags[:, 1:].tolist())
                 self._tell_bad(index[flags[:, 0] > 0])
         return old
+
+    def _flags(self, bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Of each particle of this rank: whether it is set aside; the rank, and how long its expectation took."""
+        return np.column_stack([bad, np.full((len(bad), 2), (self.team.rank, self.busy_s))])
 
     def _tell_bad(self, rows: NDArray[np.int64]) -> None:
         """Images that are not finite, when they are met for the first time (leader)."""
@@ -222,10 +238,13 @@ class Job(ABC):
         """Times of the iteration to the log, and its figures to the history."""
         state, now = self._state(), time.monotonic()
         p_max = self.schedule.average_pmax
-        batch = self._batch()
+        batch, seconds = self._batch(), (expectation_s, now - begun)
         n = len(state.half) if batch is None else int(batch.sum())
-        log.emit(lines.iteration_end(n, expectation_s, now - begun, now - self.began, p_max))
-        messages.record(state, self.setup, expectation_s, now - begun, self._figures())
+        log.emit(lines.iteration_end(n, *seconds, now - self.began, p_max, self.device_busy))
+        figures = self._figures() | messages.rank_figures(self.rank_s)
+        if self.device_busy is not None:
+            figures["device_busy"] = self.device_busy
+        messages.record(state, self.setup, *seconds, figures)
 
     def _figures(self) -> dict[str, float]:
         """More columns of the history."""
@@ -260,6 +279,20 @@ class Job(ABC):
         return Progress(label, remaining(self.team, partial, self.shares, self._batch()), shown=shown)
 
 
+@contextmanager
+def named_memory_errors() -> Iterator[None]:
+    """Memory that runs out where nothing can be given up for it ends the run with a message, not with a traceback."""
+    try:
+        yield
+    except MemoryError as fault:
+        device = type(fault).__module__.partition(".")[0] == "cupy"
+        kind, of = (DeviceError, "GPU ") if device else (MpiappError, "")
+        raise kind(
+            f"{of}memory does not suffice ({fault}): run fewer ranks on a machine, or bin the images to a smaller box; "
+            "the run goes on from its last checkpoint with --continue"
+        ) from fault
+
+
 def launch(
     config: CommonConfig,
     n_sets: int,
@@ -278,7 +311,8 @@ def launch(
         with session(n_sets=n_sets) as team, StopFlag(hours) as stop, failure_marker(folder):
             with watch(team, stop, abort_file(folder)):
                 try:
-                    result = run(team, stop)
+                    with named_memory_errors():
+                        result = run(team, stop)
                 except Exception as fault:
                     log.to_file(f" {type(fault).__name__}: {fault}")
                     raise

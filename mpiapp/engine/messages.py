@@ -115,6 +115,11 @@ def ending(
     ]
 
 
+def rank_figures(rank_s: Mapping[float, float]) -> dict[str, float]:
+    """Expectation time of each rank that works, as columns of the history."""
+    return {f"rank_{rank:03.0f}_s": seconds for rank, seconds in sorted(rank_s.items())}
+
+
 def record(
     state: RunState,
     setup: ImagingSetup,
@@ -122,7 +127,12 @@ def record(
     maximization_s: float,
     more: Mapping[str, float],
 ) -> None:
-    """Add an iteration to the history of the run, which the progress plot shows; ``more`` are columns of a kind of job."""
+    """Add an iteration to the history of the run, which the progress plot shows.
+
+    Parameters
+    ----------
+    more : further columns, which need not be there in every iteration
+    """
     s = state.schedule
     row = {
         "iteration": s.iteration,
@@ -147,3 +157,6 @@ def record(
     before = len(state.history.get("iteration", []))
     for key, value in {**row, **more}.items():
         state.history.setdefault(key, [float("nan")] * before).append(float(value))
+    # a run that goes on elsewhere, with fewer ranks or without a device, keeps its columns
+    for values in state.history.values():
+        values += [float("nan")] * (before + 1 - len(values))

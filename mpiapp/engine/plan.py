@@ -26,7 +26,7 @@ class Seat(NamedTuple):
 
 
 def plan_lines(
-    config: CommonConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat]
+    config: CommonConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat], n_optics: int
 ) -> list[str]:
     """Lines for the log: who does what, and memory at the first and at the final image size."""
     sizes = [int((state.half == h + 1).sum()) for h in range(len(state.halves))]
@@ -42,7 +42,7 @@ def plan_lines(
     first = s.current_size or 2 * (int(shell) + config.incr_size)
     head = [
         f" Particles= {sum(sizes)}{parts}; box= {setup.box} px of "
-        f"{setup.pixel_size_A:.4g} A; optics groups= {len(setup.optics)}; groups= {setup.n_groups}; "
+        f"{setup.pixel_size_A:.4g} A; optics groups= {n_optics}; groups= {setup.n_groups}; "
         f"symmetry= {setup.group.name}",
         f" Processes= {len(seats)} ({_roles(seats)}); threads each= {each}; seed= {state.seed}",
         f" {_beginning(config, state)}",

@@ -4,6 +4,7 @@ Rosenthal and Henderson 2003)."""
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
 from mpiapp.parallel.serial import SerialTeam
 from mpiapp.parallel.threads import available_cores
 from mpiapp.report import log
+from mpiapp.report.style import load_in_background
 
 AUTO_MASK_A = 15.0
 POOR_SPHERICITY = 0.75
@@ -90,8 +92,11 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
 def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:
     workers = config.threads or len(available_cores())
     log.emit(log.options(config))
-    here = start_arrays(SerialTeam(1), config.gpu)  # the leader works alone
-    half1, half2, mask = _load(config, names, workers)
+    load_in_background()
+    with ThreadPoolExecutor(1) as reader:  # maps are read while a device starts
+        loading = reader.submit(_load, config, names, workers)
+        here = start_arrays(SerialTeam(1), config.gpu)  # the leader works alone
+        half1, half2, mask = loading.result()
     pixel = half1.pixel_size_A
     mtf_pixel = config.mtf_angpix if config.mtf_angpix > 0 else pixel
     mtf = read_mtf(config.mtf, mtf_pixel) if config.mtf else None

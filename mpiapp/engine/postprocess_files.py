@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mpiapp.io.postprocess_star import (
 from mpiapp.model.guinier import squared_frequencies
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.model.sharpen import Sharpened
+from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.engine.postprocess_curves import Curves
@@ -45,22 +47,34 @@ def write_results(
     halves: list[F32],
 ) -> None:
     """Write maps, then postprocess.star and the curves, then plots."""
-    for half, density in ((None, volume), *enumerate(halves, 1)):
-        write_map(names.map(half=half), density, pixel_size_A)
-        if mask is not None:
-            write_map(names.map(half=half, masked=True), density * mask, pixel_size_A)
+    _maps(names, pixel_size_A, {None: volume, **dict(enumerate(halves, 1))}, mask)
     frequency = np.arange(curves.final.size) / (volume.shape[0] * pixel_size_A)
     guinier = dict(sharpened.guinier)
     if sharpened.fit is not None:
         guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
     record = PostprocessRecord(_general(config, names, curves, sharpened), frequency, curves.by_name, guinier)
-    comment = f"mpiapp postprocess; version {mpiapp.__version__}\n{config.command_line()}"
+    head = f"mpiapp postprocess; version {mpiapp.__version__}"
+    comment = f"{head}\n{config.command_line()}\nrandom seed {config.random_seed}\n{libraries()}"
     write_postprocess(names.star, record, comment)
     title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
     write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
     write_fsc_text(names.fsc_text, frequency, curves.final)
     write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
     _plots(config, names, pixel_size_A, curves, sharpened, volume, frequency)
+
+
+def _maps(
+    names: PostprocessNames, pixel_size_A: float, maps: dict[int | None, F32], mask: F32 | None
+) -> None:
+    """Write maps, and what of them is within the mask, by several threads."""
+
+    def write(half: int | None, masked: bool) -> None:
+        density = maps[half] if mask is None or not masked else maps[half] * mask
+        write_map(names.map(half=half, masked=masked), density, pixel_size_A)
+
+    jobs = [(half, masked) for half in maps for masked in ((False, True) if mask is not None else (False,))]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(write, *zip(*jobs, strict=True)))
 
 
 def _general(
@@ -100,7 +114,7 @@ def _plots(
     from mpiapp.report.plots import plot_fsc, plot_guinier, plot_slices
 
     shown = {label: (frequency, curves.by_name[k]) for k, label in SHOWN.items() if k in curves.by_name}
-    plot_fsc(names.fsc_plot, shown)
+    plot_fsc(names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
     fit = sharpened.fit
     plot_guinier(
         names.guinier_plot,

@@ -150,7 +150,7 @@ def _lead(config: CommonConfig, seats: list[Seat], kind: Kind) -> Led:
     else:
         state = found.make_state(inputs)
         check_continued(config, state, inputs, found)
-    log.emit(plan_lines(config, inputs.setup, state, seats))
+    log.emit(plan_lines(config, inputs.setup, state, seats, len(inputs.table.optics)))
     return Led(config, inputs, state, None if found is None else found.partial)
 
 

@@ -21,6 +21,7 @@ from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.sampling import direction_grid
+from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
@@ -141,7 +142,9 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}"
+        comment = (
+            f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}\n{libraries()}"
+        )
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
@@ -162,12 +165,11 @@ class Writer:
 
     def _model(self, state: RunState, half: HalfState, number: int | None) -> ModelRecord:
         """Model file of one half, or of all particles when its number is None."""
-        from mpiapp.io.relion_files import ModelRecord, noise_of_groups
+        from mpiapp.io.relion_files import ModelRecord
 
         s, setup = state.schedule, self.setup
         mine = state.half == number if number else np.ones(len(state.half), bool)
-        group_optics = np.zeros(setup.n_groups, np.int64)
-        group_optics[self.table.group_index] = self.table.optics_index
+        of_optics, of_groups = self._noise(half)
         sigma = s.sigma_deg or 0.0
         return ModelRecord(
             box=setup.box,
@@ -175,11 +177,11 @@ class Writer:
             current_size=s.current_size,
             current_resolution_A=1 / max(s.frequency, 1e-6),
             classes=[self._class(state, half, number, k) for k in range(half.n_class)],
-            sigma2_noise=half.sigma2,
+            sigma2_noise=of_optics,
             group_names=list(self.table.group_names),
             group_sizes=np.bincount(self.table.group_index[mine], minlength=setup.n_groups),
             group_scales=half.scale,
-            group_sigma2_noise=noise_of_groups(half.sigma2, group_optics),
+            group_sigma2_noise=of_groups,
             padding_factor=setup.padding,
             tau2_fudge=abs(self.config.tau2_fudge),
             norm_correction_average=half.average_norm,
@@ -191,6 +193,14 @@ class Writer:
             log_likelihood=float(half.scalars[2]),
             average_pmax=float(half.scalars[3]),
         )
+
+    def _noise(self, half: HalfState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Noise spectra of the optics groups, and of the micrograph groups."""
+        from mpiapp.io.relion_files import noise_of_groups
+
+        group_optics = np.zeros(self.setup.n_groups, np.int64)
+        group_optics[self.table.group_index] = self.table.optics_index
+        return half.sigma2, noise_of_groups(half.sigma2, group_optics)
 
     def _class(self, state: RunState, half: HalfState, number: int | None, k: int) -> ClassRecord:
         from mpiapp.io.relion_files import ClassRecord

@@ -74,7 +74,7 @@ def missing(stacks: Stacks) -> Iterator[str]:
         yield (
             f"{stacks.where(lost[0])}: the stack {stacks.table.stack_paths[lost[0]]} does not exist "
             f"({len(lost)} of {len(stacks.headers)} stacks are missing, {particles} particles); start from "
-            f"the project folder or give it by --root."
+            f"the project folder or give it by --root (reconstruct: --img)."
         )
     unreadable = sorted(set(np.flatnonzero(~stacks.good).tolist()) - set(lost))
     if unreadable:

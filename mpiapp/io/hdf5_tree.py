@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import h5py
 
 _PAGE = 1 << 16
+_LARGE = 1 << 20  # bytes of arrays that threads look after
+_THREADS = 4
 _NUMBERS = "biufc"  # kinds of NumPy types whose bytes are the same in HDF5
 
 
@@ -98,18 +101,20 @@ def write_tree(path: str | Path, tree: Mapping[str, Any], attributes: Mapping[st
 
     image = _SparseImage()
     arrays: list[tuple[int, np.ndarray]] = []
-    # Since version 1.10 the format has checksums of its own structure.
-    with h5py.File(image, "w", libver=("v110", "v110")) as file:
-        file.attrs.update(attributes)
-        _write_group(file, tree, arrays, "")
-    with open(path, "wb") as target:
+    with ThreadPoolExecutor(_THREADS) as pool, open(path, "wb") as target:
+        # checksums of maps take about as long as writing them
+        sums = {id(item): pool.submit(_checksum, item) for item in _large_arrays(tree)}
+        # Since version 1.10 the format has checksums of its own structure.
+        with h5py.File(image, "w", libver=("v110", "v110")) as file:
+            file.attrs.update(attributes)
+            _write_group(file, tree, arrays, sums, "")
         target.truncate(image.size)
         for page, content in image.pages.items():
             target.seek(page * _PAGE)
             target.write(memoryview(content)[: max(0, image.size - page * _PAGE)])
-        for offset, array in arrays:
-            target.seek(offset)
-            target.write(_bytes_of(array))
+        target.flush()
+        for _ in pool.map(lambda item: _write_at(target.fileno(), *item), arrays):
+            pass
 
 
 def read_tree(group: h5py.Group) -> dict[str, Any]:
@@ -143,19 +148,36 @@ def tree_bytes(tree: Mapping[str, Any]) -> int:
     )
 
 
-def _write_group(group: h5py.Group, tree: Mapping[str, Any], arrays: list[Any], where: str) -> None:
+def _large_arrays(tree: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    for item in tree.values():
+        if isinstance(item, Mapping):
+            yield from _large_arrays(item)
+        elif isinstance(item, np.ndarray) and item.nbytes >= _LARGE:
+            yield item
+
+
+def _write_at(file: int, offset: int, array: np.ndarray) -> None:
+    content = _bytes_of(array)
+    while len(content):
+        done = os.pwrite(file, content, offset)
+        content, offset = content[done:], offset + done
+
+
+def _write_group(
+    group: h5py.Group, tree: Mapping[str, Any], arrays: list[Any], sums: Mapping[int, Future[int]], where: str
+) -> None:
     for key, item in tree.items():
         name = f"{where}/{key}"
         if not isinstance(key, str) or not key or "/" in key or key == ".":
             raise ValueError(f"{name}: a key of a checkpoint has to be a string without '/', not {key!r}")
         if isinstance(item, Mapping):
-            _write_group(group.create_group(key, track_order=True), item, arrays, name)
+            _write_group(group.create_group(key, track_order=True), item, arrays, sums, name)
             continue
         if isinstance(item, np.ndarray) and item.dtype.kind in _NUMBERS and item.size:
             dataset = _reserve(group, key, item, arrays, name)
         else:
             dataset = _write_small(group, key, item, name)
-        dataset.attrs["crc32"] = _checksum(item)
+        dataset.attrs["crc32"] = sums[id(item)].result() if id(item) in sums else _checksum(item)
 
 
 def _reserve(group: h5py.Group, key: str, array: np.ndarray, arrays: list[Any], name: str) -> h5py.Dataset:

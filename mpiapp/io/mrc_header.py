@@ -186,6 +186,22 @@ def _voxel_size(header: np.void) -> tuple[float, float, float]:
     return sizes[0], sizes[1], sizes[2]
 
 
+def check_complete(header: MrcHeader) -> None:
+    """Refuse a file that is shorter than its header says.
+
+    Raises
+    ------
+    InputError
+        It is cut off.
+    """
+    if not header.compressed and header.file_bytes < header.data_offset + header.data_bytes:
+        raise InputError(
+            f"{header.path}: the header promises {header.n_images} sections of {header.shape[2]} x "
+            f"{header.shape[1]} ({header.data_offset + header.data_bytes} bytes), the file holds "
+            f"{header.n_complete_images} ({header.file_bytes} bytes): it is cut off; copy or write it again."
+        )
+
+
 def open_data(header: MrcHeader) -> npt.NDArray[Any]:
     """Data as stored, (nz, ny, nx), memory-mapped (packed files: in memory).
 
@@ -196,12 +212,7 @@ def open_data(header: MrcHeader) -> npt.NDArray[Any]:
     """
     if header.compressed:
         return _unpack(header)
-    if header.file_bytes < header.data_offset + header.data_bytes:
-        raise InputError(
-            f"{header.path}: the header promises {header.n_images} sections of {header.shape[2]} x "
-            f"{header.shape[1]} ({header.data_offset + header.data_bytes} bytes), the file holds "
-            f"{header.n_complete_images} ({header.file_bytes} bytes): it is cut off; copy or write it again."
-        )
+    check_complete(header)
     data: npt.NDArray[Any] = np.memmap(
         header.path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape
     )

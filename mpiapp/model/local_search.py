@@ -43,8 +43,8 @@ class LocalNeighbourhoods:
         (nnz,) float32, ``-delta^2 / (2 sigma^2)`` with the angle delta between the particle's viewing
         direction and the nearest mate of the grid direction. Not normalised.
     psi_center_deg
-        (nnz,) float32 in [0, 360): the in-plane angle at which the grid direction, unperturbed, is closest to
-        the particle's orientation. Centre of the window of :func:`psi_window`.
+        (nnz,) float32 in [0, 360): the in-plane angle at which the grid direction is closest to the particle's
+        orientation. Centre of the window of :func:`psi_window`.
     """
 
     offsets: NDArray[np.int64]
@@ -75,10 +75,10 @@ class _Pairs:
 
 
 @lru_cache(maxsize=4)
-def _mate_tree(grid: DirectionGrid, group: PointGroup) -> _MateTree:
+def _mate_tree(grid: DirectionGrid, group: PointGroup, perturbation_deg: float) -> _MateTree:
     from scipy.spatial import cKDTree
 
-    matrices = direction_matrices(grid.rot_deg, grid.tilt_deg)
+    matrices = direction_matrices(grid.rot_deg, grid.tilt_deg, perturbation_deg)
     # Particle mates are a @ R_j (row vectors), so a grid direction d is compared as d @ R_j^T.
     mates = np.einsum("dx,jyx->jdy", matrices[:, 2], group.operators).reshape(-1, 3)
     return _MateTree(cKDTree(mates), matrices[:, 0] + 1j * matrices[:, 1])
@@ -91,6 +91,7 @@ def local_neighbourhoods(
     sigma_deg: float,
     cutoff: float = 3.0,
     every_mate: bool = False,
+    perturbation_deg: float = 0.0,
 ) -> LocalNeighbourhoods:
     """Grid directions near the current orientations of particles.
 
@@ -111,6 +112,10 @@ def local_neighbourhoods(
         False: of several mates of a direction within reach of a particle, the closest counts, as in RELION.
         True: each makes an entry of its own with its own in-plane angle; it matters for particles seen along
         a symmetry axis, whose in-plane angle the closest mate alone leaves open.
+    perturbation_deg
+        That of the grid (:func:`mpiapp.model.sampling.direction_matrices`). RELION measures from the unperturbed grid,
+        which is off by up to 1.1 coarse steps: more than the width of the prior of a usual search. Classes separate some
+        iterations earlier without that; refinements then take more iterations to settle.
 
     Returns
     -------
@@ -127,7 +132,7 @@ def local_neighbourhoods(
         raise ValueError(f"sigma_deg {sigma_deg} and cutoff {cutoff} have to be positive")
     matrices = np.asarray(prior, np.float64)
     reach = np.deg2rad(min(cutoff * sigma_deg, 180.0))
-    mates = _mate_tree(grid, group)
+    mates = _mate_tree(grid, group, perturbation_deg)
     # Share of the sphere in the cap, with room for uneven grids.
     per_particle = 1.2 * mates.tree.n * 0.5 * (1.0 - np.cos(reach)) + 8.0
     chunk = max(1, int(_CHUNK_NEIGHBOURS / per_particle))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mpiapp.model.arrays import module_of
 from mpiapp.model.masks import background_weight, centre_distance
@@ -53,6 +52,8 @@ def soft_edge(binary: BoolArray, width: float) -> NDArray[np.float32]:
 
 def _distance_to(binary: BoolArray) -> NDArray[np.float64]:
     """Euclidean distance of every voxel to the nearest voxel of the mask; infinite for an empty mask."""
+    from scipy import ndimage  # slow to load
+
     if not binary.any():
         return np.full(binary.shape, np.inf)
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(~binary)
@@ -113,6 +114,8 @@ def automatic_threshold(density: FloatArray) -> float:
 
 def largest_piece(binary: BoolArray) -> BoolArray:
     """The largest connected piece of a binary mask (faces touch); specks of noise fall away."""
+    from scipy import ndimage  # slow to load
+
     labels, n = ndimage.label(binary)
     if n <= 1:
         return binary

@@ -46,6 +46,7 @@ class Search:
     r_score : highest frequency that counts in the scores of the fine pass; None for r_max.
     free : what is searched for.
     keep_class : a particle is compared with the class that it is in only.
+    prior_perturbed : priors of a local search are measured from the perturbed grid, not from where it was.
     """
 
     grid: DirectionGrid
@@ -63,6 +64,7 @@ class Search:
     r_score: int | None = None
     free: Free = Free.ALL
     keep_class: bool = False
+    prior_perturbed: bool = False
 
     @property
     def n_directions(self) -> int:
@@ -80,14 +82,14 @@ class Search:
         return int(4**self.oversampling)
 
     @property
-    def _turn_deg(self) -> float:
+    def turn_deg(self) -> float:
         """Perturbation of directions; averages are perturbed in their plane."""
         return 0.0 if self.planar else self.perturbation * self.grid.step_deg
 
     @cached_property
     def coarse_matrices(self) -> NDArray[np.float64]:
         """D_d of every coarse direction: (n_dir, 3, 3)."""
-        return direction_matrices(self.grid.rot_deg, self.grid.tilt_deg, self._turn_deg)
+        return direction_matrices(self.grid.rot_deg, self.grid.tilt_deg, self.turn_deg)
 
     @cached_property
     def fine_matrices(self) -> NDArray[np.float64]:
@@ -96,7 +98,7 @@ class Search:
             return self.coarse_matrices
         pixels = child_pixels(self.grid.pixel, self.oversampling).ravel()
         rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
-        return direction_matrices(rot, tilt, self._turn_deg)
+        return direction_matrices(rot, tilt, self.turn_deg)
 
     @cached_property
     def coarse_psi_deg(self) -> NDArray[np.float64]:
@@ -107,7 +109,7 @@ class Search:
     def coarse_matrices_of(self, directions: NDArray[np.integer]) -> NDArray[np.float64]:
         """D_d of some coarse directions, (n, 3, 3): fine grids have too many to make them all."""
         return direction_matrices(
-            self.grid.rot_deg[directions], self.grid.tilt_deg[directions], self._turn_deg
+            self.grid.rot_deg[directions], self.grid.tilt_deg[directions], self.turn_deg
         )
 
     def fine_matrices_of(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -117,7 +119,7 @@ class Search:
         direction, child = np.divmod(np.asarray(rows, np.int64), self.children)
         pixels = self.grid.pixel[direction].astype(np.int64) * self.children + child
         rot, tilt = pixel_angles(self.grid.order + self.oversampling, pixels)
-        return direction_matrices(rot, tilt, self._turn_deg)
+        return direction_matrices(rot, tilt, self.turn_deg)
 
     @cached_property
     def fine_psi_deg(self) -> NDArray[np.float64]:

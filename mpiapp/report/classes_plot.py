@@ -61,6 +61,8 @@ def plot_class_sizes(path: str | Path, history: Mapping[str, ArrayLike]) -> None
     iteration = np.asarray(history["iteration"])
     sizes = np.array([np.asarray(history[name], float) for name in names])
     write_csv(path, {"iteration": iteration, **dict(zip(names, sizes, strict=True))})
+    from matplotlib.ticker import MaxNLocator
+
     with figure(path, 8.0, 4.5) as fig:
         axes = fig.subplots()
         for place, k in enumerate(np.argsort(-sizes[:, -1], kind="stable")):
@@ -70,5 +72,6 @@ def plot_class_sizes(path: str | Path, history: Mapping[str, ArrayLike]) -> None
             axes.plot(iteration, 100 * sizes[k], color=colour, label=label, lw=1.8 if named else 0.8)
         axes.set(xlabel="Iteration", ylabel="Share of the particles (%)", ylim=(0, None))
         axes.set_title("Class sizes")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -14,6 +14,7 @@ from mpiapp.io.relion_files import read_model
 from mpiapp.report.collect import head_of, is_newer, written_progress
 from mpiapp.report.page import Figure, Section, Table
 from mpiapp.report.plots import plot_class_sizes, plot_classes, plot_progress
+from mpiapp.report.refinement_sections import time_by_rank
 
 if TYPE_CHECKING:
     from mpiapp.io.relion_model import ModelRecord
@@ -115,15 +116,24 @@ def _progress(run: Classification, prefix: str) -> Section:
     if not progress:
         section.notes.append("The run left no table of its progress.")
         return section
-    sizes = Path(f"{prefix}_class_sizes.png")
-    plot_class_sizes(sizes, progress)
+    model = run.names.model(run.last)
+    sizes, picture = run.names.class_sizes_plot, run.names.progress_plot
+    if not is_newer(sizes, model):
+        sizes = Path(f"{prefix}_class_sizes.png")
+        plot_class_sizes(sizes, progress)
+    if not is_newer(picture, model):
+        picture = Path(f"{prefix}_progress.png")
+        plot_progress(picture, progress, "Progress of the classification")
     section.figures.append(Figure(sizes, "Share of the particles in each class, by iteration."))
-    picture = Path(f"{prefix}_progress.png")
-    plot_progress(picture, progress, "Progress of the classification")
     caption = "Resolution, sampling, accuracies, changes of the particles and times, by iteration."
     section.figures.append(Figure(picture, caption, wide=True))
+    section.tables += time_by_rank(progress)
     return section
 
 
 def _provenance(run: Classification) -> Section:
-    return Section("Command and version", code=head_of(run.names.optimiser(run.last)))
+    from mpiapp.io.relion_files import read_optimiser
+
+    path = run.names.optimiser(run.last)
+    facts = [("random seed", str(read_optimiser(path).random_seed))]
+    return Section("Command and version", facts=facts, code=head_of(path))

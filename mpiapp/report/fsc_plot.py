@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ def plot_fsc(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
     thresholds: Sequence[float] = (0.143, 0.5),
     title: str = "Fourier shell correlation",
+    without_resolution: Container[str] = (),
 ) -> None:
     """Plot FSC curves with the resolution of each at the thresholds; the numbers go to a CSV beside it.
 
@@ -39,13 +40,15 @@ def plot_fsc(
     thresholds : sequence of float
         0.143 for half maps, 0.5 against a model. The resolution at a threshold is that of the last shell
         before the curve first falls below it, as in the log.
+    without_resolution : container of str
+        Labels of curves that tell no resolution, such as that of maps with random phases.
     """
     checked = {label: _check(label, curve) for label, curve in curves.items()}
     _write_numbers(path, checked)
     with figure(path, 7.2, 4.6) as fig:
         axes = fig.add_subplot()
         for (label, curve), colour in zip(checked.items(), _cycle(len(checked)), strict=True):
-            _draw_curve(axes, label, curve, thresholds, colour)
+            _draw_curve(axes, label, curve, () if label in without_resolution else thresholds, colour)
         _draw_thresholds(axes, thresholds)
         limit = max((float(frequency[-1]) for frequency, _ in checked.values()), default=0.1)
         _dress(axes, limit, title)
@@ -85,7 +88,9 @@ def _draw_curve(axes: Axes, label: str, curve: Curve, thresholds: Sequence[float
             height = float(np.interp(1 / resolution, frequency, fsc))
             axes.plot([1 / resolution] * 2, [-1, height], color=colour, lw=0.8, ls=(0, (1, 1.5)))
             axes.plot(1 / resolution, height, "o", color=colour, mec="white", mew=0.9, ms=6.5, zorder=4)
-    axes.plot(frequency, fsc, color=colour, label=f"{label}:  " + ",  ".join(found), zorder=3)
+    axes.plot(
+        frequency, fsc, color=colour, label=":  ".join(filter(None, (label, ",  ".join(found)))), zorder=3
+    )
 
 
 def _draw_thresholds(axes: Axes, thresholds: Sequence[float]) -> None:

@@ -22,6 +22,8 @@ def plot_histogram(path: str | Path, values: ArrayLike, label: str, title: str, 
     data = data[np.isfinite(data)]
     counts, edges = np.histogram(data, bins=bins)
     write_csv(path, {"from": edges[:-1], "to": edges[1:], "count": counts})
+    from matplotlib.ticker import MaxNLocator
+
     with figure(path, 6.4, 3.9) as fig:
         axes = fig.add_subplot()
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=COLOURS[0], lw=0)
@@ -30,4 +32,5 @@ def plot_histogram(path: str | Path, values: ArrayLike, label: str, title: str, 
             axes.axvline(median, color=INK, ls="--", lw=1, label=f"median {median:.3g}")
             axes.legend()
         axes.set(xlabel=label, ylabel="Count", title=title)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.grid(axis="y")

@@ -77,13 +77,19 @@ def search_grid(
 
 
 def iteration_end(
-    n_particles: int, expectation_s: float, maximization_s: float, elapsed_s: float, average_pmax: float
+    n_particles: int,
+    expectation_s: float,
+    maximization_s: float,
+    elapsed_s: float,
+    average_pmax: float,
+    device_busy: float | None = None,
 ) -> list[str]:
-    """Speed of the iteration that ended."""
+    """Speed of the iteration that ended; `device_busy` is the share of time in which devices had work."""
     rate = n_particles / expectation_s if expectation_s > 0 else float("inf")
     return [
         f" Expectation {duration(expectation_s)} ({rate:,.0f} particles/s), maximization "
         f"{duration(maximization_s)}, since start {duration(elapsed_s)}; average Pmax= {average_pmax:.3g}"
+        + ("" if device_busy is None else f"; GPU in work {100 * device_busy:.0f} %")
     ]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from mpiapp.io.atomic import atomic_file
 
 TEMPLATE = "page.html.jinja"
+_ON_PAGE = 0.65  # CSS pixels for a pixel of a picture
 PAGE, PICTURES = "report.html", "report_files"
 
 
@@ -27,6 +28,11 @@ class Figure:
     def data(self) -> str:
         """The PNG as text."""
         return base64.b64encode(self.path.read_bytes()).decode("ascii")
+
+    @property
+    def width(self) -> int:
+        """Width on the page in CSS pixels at most: letters of all pictures are then about as large as the text."""
+        return round(_ON_PAGE * int.from_bytes(self.path.read_bytes()[16:20], "big"))
 
     @property
     def numbers(self) -> str:

@@ -22,7 +22,6 @@ _FACTS = (
     ("rlnFinalResolution", "resolution", "{:.2f} Å"),
     ("rlnBfactorUsedForSharpening", "B-factor", "{:.1f} Å²"),
     ("rlnRandomiseFrom", "phases random from", "{:.1f} Å"),
-    ("rlnParticleBoxFractionSolventMask", "box over mask", "{:.2f}"),
     ("rlnCorrelationFitGuinierPlot", "fit of the Guinier plot, r²", "{:.3f}"),
 )
 _CONES = "Resolution by direction: FSC within cones of 20 degrees."
@@ -36,13 +35,13 @@ def postprocess_sections(star: Path, pictures: Path) -> list[Section]:
     shown = {label: (record.frequency_invA, record.fsc[k]) for k, label in _CURVES.items() if k in record.fsc}
     fsc = _picture(root, prefix, "_fsc.png", star)
     if fsc.parent == pictures:
-        plot_fsc(fsc, shown)
+        plot_fsc(fsc, shown, without_resolution={_CURVES["randomised"]})
     facts = [
         (name, form.format(float(record.general[label])))
         for label, name, form in _FACTS
         if label in record.general
     ]
-    section = Section(f"Post-processing {Path(root).name}", facts=facts)
+    section = Section(f"Post-processing: {Path(root).name}", facts=facts)
     section.figures.append(Figure(fsc, "FSC of the half maps, with and without mask."))
     if record.guinier:
         guinier = _picture(root, prefix, "_guinier.png", star)
@@ -66,7 +65,7 @@ def local_sections(locres: Path, pictures: Path) -> list[Section]:
     root = locres.name.removesuffix(".mrc")
     fine, middle, coarse = np.percentile(known, (5, 50, 95)) if known.size else (0.0, 0.0, 0.0)
     section = Section(
-        f"Local resolution {root.removesuffix('_locres')}",
+        f"Local resolution: {root.removesuffix('_locres')}",
         facts=[
             ("finest 5 %", f"{fine:.2f} Å"),
             ("median", f"{middle:.2f} Å"),

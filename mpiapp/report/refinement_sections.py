@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
 
 GROUPS_SHOWN = 4
+RANKS_SHOWN = 8
+_RANK = re.compile(r"^rank_(\d+)_s$")
 # column of the progress table, heading, format
 _COLUMNS = (
     ("iteration", "Iteration", "{:.0f}"),
-    ("resolution_A", "Resolution (Å)", "{:.2f}"),
+    ("resolution_A", "Current resolution (Å)", "{:.2f}"),
     ("resolution_0.143_A", "FSC 0.143 (Å)", "{:.2f}"),
     ("current_size", "Size (px)", "{:.0f}"),
     ("step_deg", "Step (°)", "{:.3g}"),
@@ -112,15 +116,42 @@ def _progress(run: Refinement, prefix: str) -> Section:
     if not run.drawn(picture):
         picture = Path(f"{prefix}_progress.png")
         plot_progress(picture, run.progress)
-    caption = "Resolution, sampling, expected accuracies, changes of the particles and times, by iteration."
+    caption = (
+        "Resolution, sampling, expected accuracies, changes of the particles and times, by iteration. The current "
+        "resolution is where the signal of the reference falls below its noise, which sets the image size; that of the "
+        "map is read off the FSC."
+    )
     section.figures.append(Figure(picture, caption, wide=True))
     shown = [(key, head, form) for key, head, form in _COLUMNS if key in run.progress]
     rows = [
         [_cell(form, float(run.progress[key][i])) for key, _, form in shown]
         for i in range(len(run.progress["iteration"]))
     ]
-    section.tables.append(Table([head for _, head, _ in shown], rows))
+    section.tables += [Table([head for _, head, _ in shown], rows), *time_by_rank(run.progress)]
     return section
+
+
+def time_by_rank(progress: Mapping[str, NDArray[np.float64]]) -> list[Table]:
+    """How long each rank computed, as far as there are several: uneven times are ranks that wait."""
+    ranks = {int(found[1]): values for name, values in progress.items() if (found := _RANK.match(name))}
+    if len(ranks) < 2:
+        return []
+    total = {rank: float(np.nansum(values)) for rank, values in ranks.items()}
+    slowest = max(total.values())
+    order = sorted(total, key=lambda rank: -total[rank])
+    shown = order if len(order) <= 2 * RANKS_SHOWN else [*order[:RANKS_SHOWN], *order[-RANKS_SHOWN:]]
+    rows = [
+        [
+            str(rank),
+            f"{total[rank]:.1f}",
+            _cell("{:.1f}", float(ranks[rank][-1])),
+            f"{100 * total[rank] / slowest:.0f}",
+        ]
+        for rank in shown
+    ]
+    which = "" if len(shown) == len(order) else f" (slowest and fastest {RANKS_SHOWN})"
+    head = [f"Rank{which}", "Expectation, all iterations (s)", "last iteration (s)", "of the slowest (%)"]
+    return [Table(head, rows)]
 
 
 def _cell(form: str, value: float) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 # Array axis to look along, name of the direction, names of the picture's horizontal and vertical directions.
 _VIEWS = ((0, "z", "x", "y"), (1, "y", "x", "z"), (2, "x", "y", "z"))
+_SIZE, _SIDE = (12.4, 6.75), 1.85  # of the figure and of a picture on it, inches
 _LEVELS = (-0.25, -0.125, 0.0, 0.125, 0.25)  # of the particle's diameter, from the centre of the box
 
 
@@ -49,18 +50,27 @@ def plot_slices(
     flat = [volume.sum(axis=axis) for axis in range(3)]
     of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
 
-    with figure(path, 12.4, 6.75, layout="none") as fig:
-        fig.subplots_adjust(0.005, 0.005, 0.995, 0.915, 0.02, 0.13)
-        panels = fig.subplots(3, len(_LEVELS) + 1)
+    with figure(path, *_SIZE, layout="none") as fig:
+        # one panel in inches: eighteen of them would take most of the time
+        axes = fig.add_axes((0, 0, 1, 1), xlim=(0, _SIZE[0]), ylim=(0, _SIZE[1]), autoscale_on=False)
+        axes.set_axis_off()
         for row, (axis, name, right, up) in enumerate(_VIEWS):
-            for axes, (image, index) in zip(panels[row], slices[axis], strict=False):
+            for column, (image, index) in enumerate(slices[axis]):
                 offset_A = (index - volume.shape[axis] // 2) * pixel_size_A
                 level = f"{offset_A:+.0f} Å".replace("-", "\N{MINUS SIGN}") if offset_A else "0"
-                _show(axes, _cut(image, half), of_slices, f"{name} = {level}")
-            _show(panels[row, -1], _cut(flat[axis], half), of_projections, f"projection along {name}")
-            _directions(panels[row, 0], right, up)
-        _scale_bar(panels[0, 0], pixel_size_A)
-        fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
+                _show(axes, _cut(image, half), of_slices, f"{name} = {level}", (row, column))
+            _show(
+                axes, _cut(flat[axis], half), of_projections, f"projection along {name}", (row, len(_LEVELS))
+            )
+            _directions(axes, right, up, _corner(row, 0))
+        width_A = _cut(slices[0][0][0], half).shape[1] * pixel_size_A
+        _scale_bar(axes, width_A, _corner(0, 0))
+        axes.text(0.12, _SIZE[1] - 0.1, title, va="top", fontweight="bold", fontsize=12)
+
+
+def _corner(row: int, column: int) -> tuple[float, float]:
+    """Lower left corner of a picture, inches."""
+    return 0.12 + column * (_SIDE + 0.19), _SIZE[1] - 0.42 - (row + 1) * (_SIDE + 0.25)
 
 
 def _slice(volume: FloatArray, axis: int, offset_px: float) -> tuple[FloatArray, int]:
@@ -87,40 +97,44 @@ def _contrast(images: list[FloatArray]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _show(axes: Axes, image: FloatArray, contrast: tuple[float, float], title: str) -> None:
-    low, high = contrast
+def _show(
+    axes: Axes, image: FloatArray, contrast: tuple[float, float], title: str, place: tuple[int, int]
+) -> None:
+    x, y = _corner(*place)
+    height, width = (_SIDE * n / max(image.shape) for n in image.shape)
     # The second axis of the map goes up, as in a right-handed drawing of x and y.
-    axes.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(title, pad=3, fontweight="normal", fontsize=9.5)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    look: dict[str, Any] = {"cmap": "gray", "origin": "lower", "interpolation": "bicubic", "aspect": "auto"}
+    axes.imshow(image, vmin=contrast[0], vmax=contrast[1], extent=(x, x + width, y, y + height), **look)
+    axes.text(x, y + _SIDE + 0.04, title, va="bottom", fontsize=9.5)
 
 
-def _directions(axes: Axes, right: str, up: str) -> None:
-    """Two small arrows in the upper left corner that name the directions of the picture."""
-    x, y, length = 0.07, 0.76, 0.13
+def _directions(axes: Axes, right: str, up: str, corner: tuple[float, float]) -> None:
+    """Two small arrows in the upper left corner of a picture that name its directions."""
+    x, y, length = corner[0] + 0.07 * _SIDE, corner[1] + 0.76 * _SIDE, 0.13 * _SIDE
     arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "white", "shrinkA": 0, "shrinkB": 0}
     for tip in ((x + length, y), (x, y + length)):
-        axes.annotate("", tip, (x, y), xycoords="axes fraction", arrowprops=arrow | {"mutation_scale": 7})
-    text: dict[str, Any] = {"color": "white", "fontsize": 9, "transform": axes.transAxes}
-    axes.text(x + length + 0.02, y, right, ha="left", va="center", **text)
-    axes.text(x, y + length + 0.01, up, ha="center", va="bottom", **text)
+        axes.annotate("", tip, (x, y), arrowprops=arrow | {"mutation_scale": 7})
+    text: dict[str, Any] = {"color": "white", "fontsize": 9}
+    axes.text(x + length + 0.04, y, right, ha="left", va="center", **text)
+    axes.text(x, y + length + 0.02, up, ha="center", va="bottom", **text)
 
 
-def _scale_bar(axes: Axes, pixel_size_A: float) -> None:
-    """A bar of a round length, about a quarter of the picture, in its lower left corner."""
+def _scale_bar(axes: Axes, width_A: float, corner: tuple[float, float]) -> None:
+    """A bar of a round length, about a quarter of a picture, in its lower left corner.
+
+    Parameters
+    ----------
+    width_A : of what the picture shows
+    """
     from matplotlib import patheffects
 
-    left, right = axes.get_xlim()
-    width_A = (right - left) * pixel_size_A
     lengths = (5, 10, 20, 25, 50, 100, 200, 250, 500, 1000)
     length_A = max((length for length in lengths if length <= 0.36 * width_A), default=5)
-    begin, end = 0.06, 0.06 + length_A / width_A
-    line: dict[str, Any] = {"transform": axes.transAxes, "solid_capstyle": "butt"}
-    axes.plot([begin, end], [0.07, 0.07], color="black", lw=5, **line)
-    axes.plot([begin, end], [0.07, 0.07], color="white", lw=3, **line)
-    label = axes.text((begin + end) / 2, 0.1, f"{length_A} Å", transform=axes.transAxes)
+    begin, y = corner[0] + 0.06 * _SIDE, corner[1] + 0.07 * _SIDE
+    end = begin + _SIDE * length_A / width_A
+    axes.plot([begin, end], [y, y], color="black", lw=5, solid_capstyle="butt")
+    axes.plot([begin, end], [y, y], color="white", lw=3, solid_capstyle="butt")
+    label = axes.text((begin + end) / 2, y + 0.03 * _SIDE, f"{length_A} Å")
     label.set(color="white", ha="center", va="bottom", fontsize=9.5)
     label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,19 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
 }
+
+
+def load_in_background() -> None:
+    """Load what draws, which takes a third of a second, in a thread beside other work."""
+
+    def load() -> None:
+        import jinja2  # noqa: F401
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+        import pandas  # noqa: F401
+        import PIL.PngImagePlugin  # noqa: F401
+
+    Thread(target=load, daemon=True).start()
 
 
 @contextmanager

@@ -25,6 +25,8 @@ def test_any_number_of_ranks_gives_the_same_map_and_poses(
         assert ended.out.count(line) == 1
     working = max(ranks - 1, 1)
     assert f"Processes= {ranks} (" in ended.out
+    columns = (project / "out/run_progress.csv").read_text().splitlines()[0].split(",")
+    assert sum(name.startswith("rank_") for name in columns) == working
     assert ended.out.count(" particles in ") == 3, f"one of {working} shows its progress"
 
 

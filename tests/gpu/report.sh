@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests and benchmarks of the GPU engine on a machine with a device, as one text report on standard output.
 #
-#   tests/gpu/report.sh                      tests, sanitizer, score products
+#   tests/gpu/report.sh                      tests, sanitizer, products, slicing, reading (5.2 GB in /dev/shm)
 #   tests/gpu/report.sh FOLDER DIAMETER      also refines FOLDER/particles.star from FOLDER/ref_class001_lp60.mrc, twice:
 #                                            the first run compiles what is missing, the second is the one to quote
 #   PYTHON=python3 tests/gpu/report.sh ...
@@ -22,11 +22,20 @@ git log -1 --format='commit %h of %cs' 2>/dev/null
 section "tests"
 "$python" -m pytest -q -p no:cacheprovider --tb=short tests/gpu | tail -15
 
+section "kernels against their equations"
+"$python" -m mpiapp info --self_test | sed -n '/^Self-test/,$p'
+
 section "compute-sanitizer"
 PYTHON="$python" tests/gpu/sanitize.sh
 
 section "coarse score product beside a bare product"
 "$python" benchmarks/gpu_products.py
+
+section "slicing by global loads and by textures"
+"$python" benchmarks/gpu_slicing.py
+
+section "reading 10,000 images of 360 px from the RAM disk"
+"$python" benchmarks/gpu_reading.py /dev/shm --readers 1 4 8 16
 
 [ $# -ge 2 ] || exit 0
 section "auto-refine of $1"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # memcheck and racecheck of the GPU kernels on small inputs, by compute-sanitizer of the CUDA toolkit.
 #
-#   tests/gpu/sanitize.sh                      expectation steps in half precision under both tools, split ones under memcheck
+#   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps in half
+#                                              precision, under both tools; split ones under memcheck
 #   SECONDS_EACH=300 tests/gpu/sanitize.sh     more patience with each check (default 60)
 #   COMPUTE_SANITIZER=/path/compute-sanitizer PYTHON=python3 tests/gpu/sanitize.sh
 #
@@ -27,20 +28,21 @@ find_sanitizer() {
 
 sanitizer=$(find_sanitizer) || { echo "compute-sanitizer is not installed (part of the CUDA toolkit)"; exit 0; }
 "$sanitizer" --version | head -3
-tests=(-m pytest -q -p no:cacheprovider --tb=short tests/gpu/test_expectation_gpu.py)
+tests=(-m pytest -q -p no:cacheprovider --tb=short)
+steps=tests/gpu/test_expectation_gpu.py
 # compiled kernels are kept, so that the checks below do not wait for the compiler
-"$python" "${tests[@]}" -k "test_sums_and_poses and (half or tf32)" | tail -1
+"$python" "${tests[@]}" $steps tests/gpu/test_selftest_gpu.py -k "test_kernels_of or (test_sums_and_poses and (half or tf32))" | tail -1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=0
 
-check() { # tool, selection of tests
+check() { # tool, file, selection of tests
     local begun=$SECONDS code
     timeout "$patience" "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 \
-        "$python" "${tests[@]}" -k "$2" >"$log" 2>&1
+        "$python" "${tests[@]}" "$2" -k "$3" >"$log" 2>&1
     code=$?
     [ $code -eq 0 ] && ! grep -q " passed" "$log" && code=5 # nothing ran
-    echo "$1, $2: $((SECONDS - begun)) s, $(case $code in 0) echo clean ;; 124) echo "not finished" ;; *) echo "code $code" ;; esac)"
+    echo "$1, $3: $((SECONDS - begun)) s, $(case $code in 0) echo clean ;; 124) echo "not finished" ;; *) echo "code $code" ;; esac)"
     grep -E "ERROR SUMMARY|RACECHECK SUMMARY|(passed|failed|error)" "$log" | tail -4
     [ "$code" -eq 0 ] && return
     failed=1
@@ -48,7 +50,9 @@ check() { # tool, selection of tests
     [ "$code" -eq 9 ] || tail -5 "$log"
 }
 
-check memcheck "test_sums_and_poses and half"
-check racecheck "test_sums_and_poses and half"
-check memcheck "test_sums_and_poses and tf32"
+check memcheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
+check racecheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
+check memcheck $steps "test_sums_and_poses and half"
+check racecheck $steps "test_sums_and_poses and half"
+check memcheck $steps "test_sums_and_poses and tf32"
 exit $failed

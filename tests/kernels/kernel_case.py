@@ -70,6 +70,25 @@ def make_search(**changes: Any) -> Search:
 
 
 @dataclass
+class ArrayReader:
+    """Reads images from arrays, a stack each; as `io.stacks.ImageReader`."""
+
+    stacks: list[NDArray[Any]]
+
+    def __call__(self, stack: NDArray[np.int32], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        images = [self.stacks[int(s)][int(i)] for s, i in zip(stack, index, strict=True)]
+        return np.stack(images).astype(np.float32)
+
+    def stored_type(self, stack: NDArray[np.int32]) -> np.dtype[Any]:
+        types = {self.stacks[int(s)].dtype for s in stack}
+        return types.pop() if len(types) == 1 else np.dtype(np.float32)
+
+    def read_into(self, out: NDArray[Any], stack: NDArray[np.int32], index: NDArray[np.int64]) -> None:
+        for row, s, i in zip(out, stack, index, strict=True):
+            row[:] = self.stacks[int(s)][int(i)]
+
+
+@dataclass
 class Case:
     """Images with known poses, and everything that an expectation step takes."""
 
@@ -80,9 +99,10 @@ class Case:
     truth: F64  # (n, 3, 3)
     images: list[NDArray[np.float32]]  # a stack for each optics group
 
-    def read(self, stack: NDArray[np.int32], index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Images as the reader of a run gives them."""
-        return np.stack([self.images[int(s)][int(i)] for s, i in zip(stack, index, strict=True)])
+    @property
+    def read(self) -> ArrayReader:
+        """Reader of the images, as a run has one."""
+        return ArrayReader(self.images)
 
     def optics_of(self, i: int) -> OpticsModel:
         """Optics group of a particle."""

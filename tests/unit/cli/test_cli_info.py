@@ -24,13 +24,13 @@ def test_info_shows_versions_machine_mpi_and_devices() -> None:
 
 
 def test_info_works_without_mpi4py(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(info, "_version", lambda name: "not installed")
+    monkeypatch.setattr(info, "version_of", lambda name: "not installed")
     lines = dict(info._mpi(None))
     assert "mpiapp[mpi]" in lines["library"]
 
 
 def test_a_launcher_without_mpi4py_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(info, "_version", lambda name: "not installed")
+    monkeypatch.setattr(info, "version_of", lambda name: "not installed")
     assert "srun (4 processes)" in dict(info._mpi(Launch("srun", 4, 0)))["launched by"]
 
 

@@ -1,87 +1,175 @@
-"""Arrays that refuse to meet host arrays, as those of a device do, in host memory."""
+"""Arrays that behave as those on a device: no way to host memory but one, no mixing with host arrays.
+
+They find, without a device, what CuPy refuses: NumPy functions on device arrays and host arrays in their arithmetic.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import fft
+import scipy.fft
 
-from mpiapp.model import arrays
-
-
-class StrictArray(np.ndarray):
-    """A host array is refused as operand and as index; `get` copies to the host."""
-
-    def get(self) -> np.ndarray:
-        return np.array(self)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        _refuse(*inputs, *kwargs.get("out", ()))
-        if "out" in kwargs:
-            kwargs["out"] = tuple(plain(o) for o in kwargs["out"])
-        found = getattr(ufunc, method)(*map(plain, inputs), **kwargs)
-        return strict(found)
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _call(function)(*args, **kwargs)
-
-    def __getitem__(self, index: Any) -> Any:
-        _refuse(*(index if isinstance(index, tuple) else (index,)))
-        return super().__getitem__(index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        _refuse(value, *(index if isinstance(index, tuple) else (index,)))
-        super().__setitem__(index, value)
+from mpiapp.model.arrays import ArrayModule, register
 
 
-def _refuse(*values: Any) -> None:
-    for value in values:
-        if type(value) is np.ndarray and value.ndim:
-            raise TypeError("an array in host memory meets one of a device")
+class StrictArray:
+    """An array of which nothing but arithmetic, indexing and methods is known; `get` is the way to the host."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, values: Any) -> None:
+        object.__setattr__(self, "_values", values)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("implicit conversion of a device array to a host array")
+
+    def get(self) -> Any:
+        """A copy in host memory."""
+        return np.array(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, key: Any) -> Any:
+        return wrap(self._values[_index(key)])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._values[_index(key)] = unwrap(value)
+
+    def __float__(self) -> float:
+        return float(self._values)
+
+    def __int__(self) -> int:
+        return int(self._values)
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._values, name, unwrap(value))
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._values, name)
+        return _method(found) if callable(found) else wrap(found)
 
 
-def plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(plain(v) for v in value)
-    return value.view(np.ndarray) if isinstance(value, StrictArray) else value
+def wrap(value: Any) -> Any:
+    """Arrays and NumPy scalars become strict, as CuPy's functions return arrays without axes; others stay."""
+    if isinstance(value, np.ndarray | np.generic):
+        return StrictArray(value if isinstance(value, np.ndarray) else np.asarray(value))
+    if isinstance(value, tuple | list):
+        return type(value)(map(wrap, value))
+    return value
 
 
-def strict(value: Any) -> Any:
-    return value.view(StrictArray) if isinstance(value, np.ndarray) else value
+def unwrap(value: Any) -> Any:
+    """What is in a strict array; host arrays with axes are refused."""
+    if isinstance(value, StrictArray):
+        return value._values
+    if isinstance(value, tuple | list):
+        return type(value)(map(unwrap, value))
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError(f"host array of shape {value.shape} where a device array is needed")
+    return value
 
 
-def _call(function: Callable[..., Any], check: bool = True) -> Callable[..., Any]:
-    def called(*args: Any, **kwargs: Any) -> Any:
-        if check:
-            _refuse(*args, *kwargs.values())
-        return strict(function(*plain(args), **{k: plain(v) for k, v in kwargs.items()}))
+def _index(key: Any) -> Any:
+    """CuPy takes index arrays from the host."""
+    parts = key if isinstance(key, tuple) else (key,)
+    out = tuple(part._values if isinstance(part, StrictArray) else part for part in parts)
+    return out if isinstance(key, tuple) else out[0]
 
-    return called
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        return wrap(function(*map(unwrap, arguments), **{k: unwrap(v) for k, v in named.items()}))
+
+    return call
+
+
+def _binary(name: str) -> Callable[[Any, Any], Any]:
+    plain = getattr(operator, name)
+
+    def forward(self: Any, other: Any) -> Any:
+        return wrap(plain(self._values, unwrap(other)))
+
+    return forward
+
+
+def _reflected(name: str) -> Callable[[Any, Any], Any]:
+    plain = getattr(operator, name)
+
+    def backward(self: Any, other: Any) -> Any:
+        return wrap(plain(unwrap(other), self._values))
+
+    return backward
+
+
+def _unary(name: str) -> Callable[[Any], Any]:
+    plain = getattr(operator, name)
+    return lambda self: wrap(plain(self._values))
+
+
+def _in_place(name: str) -> Callable[[Any, Any], Any]:
+    plain = getattr(operator, name)
+
+    def change(self: Any, other: Any) -> Any:
+        object.__setattr__(self, "_values", plain(self._values, unwrap(other)))
+        return self
+
+    return change
+
+
+for _name in (
+    "add",
+    "matmul",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "and_",
+    "or_",
+    "xor",
+    "rshift",
+    "lshift",
+):
+    _bare = _name.rstrip("_")
+    setattr(StrictArray, f"__{_bare}__", _binary(_name))
+    setattr(StrictArray, f"__r{_bare}__", _reflected(_name))
+    setattr(StrictArray, f"__i{_bare}__", _in_place(f"i{_bare}"))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(StrictArray, f"__{_name}__", _binary(_name))
+for _name in ("neg", "abs", "invert"):
+    setattr(StrictArray, f"__{_name}__", _unary(_name))
 
 
 class _Module:
-    """Functions of a module on such arrays."""
+    """NumPy's or SciPy's functions on strict arrays."""
 
-    def __init__(self, module: Any) -> None:
-        self._module = module
+    def __init__(self, source: Any) -> None:
+        self._source = source
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
-        makes = name in ("asarray", "array")
-        return _call(found, check=not makes) if callable(found) and not isinstance(found, type) else found
+        found = getattr(self._source, name)
+        return _method(found) if callable(found) and not isinstance(found, type) else found
 
-
-XP = _Module(np)
+    def asarray(self, values: Any, dtype: Any = None) -> StrictArray:
+        """Copy from the host, or the same array."""
+        return StrictArray(np.array(values.get() if isinstance(values, StrictArray) else values, dtype=dtype))
 
 
 def _bincount(index: Any, weights: Any, n: int) -> Any:
-    _refuse(index, weights)
-    return strict(np.bincount(plain(index).ravel(), plain(weights), n)[:n])
+    index, weights = unwrap(index), unwrap(weights)
+    return wrap(np.bincount(index, weights, n)[:n])
 
 
-def register() -> None:
-    """Make these arrays known to `model.arrays`."""
-    name = StrictArray.__module__.partition(".")[0]
-    arrays.register(name, arrays.ArrayModule(XP, _Module(fft), _bincount))
+def strict_module() -> ArrayModule:
+    """The module of strict arrays, made known to `module_of`."""
+    module = ArrayModule(_Module(np), _Module(scipy.fft), _bincount, lambda array: array.get())
+    register(StrictArray.__module__.partition(".")[0], module)
+    return module

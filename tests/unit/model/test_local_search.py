@@ -17,9 +17,9 @@ from mpiapp.model.sampling import direction_grid, direction_matrices
 from mpiapp.model.symmetry import point_group
 
 
-def brute_force(matrix, grid, group, sigma, cutoff=3.0):
+def brute_force(matrix, grid, group, sigma, perturbation, cutoff=3.0):
     """{direction: (delta in degrees, psi centre)} of one particle, by the rule as it is written."""
-    d = direction_matrices(grid.rot_deg, grid.tilt_deg)
+    d = direction_matrices(grid.rot_deg, grid.tilt_deg, perturbation)
     mates = matrix @ group.operators
     dots = d[:, 2] @ mates[:, 2].T
     best = dots.argmax(axis=1)
@@ -31,12 +31,12 @@ def brute_force(matrix, grid, group, sigma, cutoff=3.0):
     return {int(i): (delta[i], psi[i]) for i in near}
 
 
-def check_against_brute_force(prior, grid, group, sigma):
-    found = local_neighbourhoods(prior, grid, group, sigma)
+def check_against_brute_force(prior, grid, group, sigma, perturbation=0.0):
+    found = local_neighbourhoods(prior, grid, group, sigma, perturbation_deg=perturbation)
     assert found.offsets[-1] == found.direction.size == found.log_prior.size == found.psi_center_deg.size
     for i, matrix in enumerate(prior):
         rows = slice(found.offsets[i], found.offsets[i + 1])
-        expected = brute_force(matrix, grid, group, sigma)
+        expected = brute_force(matrix, grid, group, sigma, perturbation)
         direction, psi = found.direction[rows], found.psi_center_deg[rows]
         assert sorted(direction) == sorted(expected)
         assert np.all(np.diff(psi) >= 0)
@@ -52,6 +52,12 @@ def test_neighbours_are_those_of_the_rule(name, order):
     found = check_against_brute_force(prior, direction_grid(order, name), point_group(name), 4.0)
     assert found.psi_center_deg.min() >= 0
     assert found.psi_center_deg.max() < 360
+
+
+@pytest.mark.parametrize("name", ["C1", "C4", "O"])
+def test_neighbours_of_a_perturbed_grid(name):
+    prior = Rotation.random(60, rng=13).as_matrix()
+    check_against_brute_force(prior, direction_grid(3, name), point_group(name), 4.0, 3.7)
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):

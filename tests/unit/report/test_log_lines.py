@@ -75,7 +75,10 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_speed_of_an_iteration() -> None:
+    (line,) = lines.iteration_end(1000, 0.5, 0.1, 61, 0.93, 0.872)
+    assert line.endswith("; GPU in work 87 %")
     (line,) = lines.iteration_end(1000, 0.5, 0.1, 61, 0.93)
+    assert "GPU" not in line
     assert "2,000 particles/s" in line
     assert "Pmax= 0.93" in line
 

@@ -30,6 +30,7 @@ from mpiapp.report import style
 from mpiapp.report.build import build_report
 from mpiapp.report.collect import find_refinements, load_refinement
 from mpiapp.report.page import Section, Table, write_page
+from mpiapp.report.refinement_sections import time_by_rank
 
 NASTY = '<script>alert("x")</script>&amp;\'"'
 BOX, PIXEL = 32, 4.0
@@ -128,6 +129,15 @@ def test_files_that_changed_are_read_again(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("18.0", "12.0"))
     os.utime(path, ns=(1, 1))  # a clock that is coarse can not hide the change
     assert load_refinement(names, iterations, finished).progress["resolution_A"][2] == 12.0
+
+
+def test_time_by_rank() -> None:
+    """Ranks from the slowest; of many the ends."""
+    assert time_by_rank({"iteration": np.arange(2), "rank_000_s": np.ones(2)}) == []
+    (table,) = time_by_rank({"rank_001_s": np.array([1.0, 2.0]), "rank_002_s": np.array([4.0, np.nan])})
+    assert table.rows == [["2", "4.0", "", "100"], ["1", "3.0", "2.0", "75"]]
+    (many,) = time_by_rank({f"rank_{k:03d}_s": np.array([float(k)]) for k in range(40)})
+    assert [row[0] for row in many.rows] == [*map(str, range(39, 31, -1)), *map(str, range(7, -1, -1))]
 
 
 def test_relions_finished_run_has_no_last_optimiser(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_slices_show_the_right_planes_the_right_way_up(tmp_path: Path, drawn: li
     found = table(path)
     lit = [i for i, value in enumerate(found["largest"]) if float(value) == 7]
     assert [(found["axis"][i], float(found["offset_A"][i])) for i in lit] == [("z", 16.0)]
-    images = [axes.get_images()[0] for axes in drawn[0].axes]
+    images = drawn[0].axes[0].get_images()
     assert all(image.origin == "lower" for image in images)
     # The projections are the last of each row, cut to 37 pixels (all 32): horizontal, vertical direction.
     for row, (x, y) in enumerate([(3, -5), (3, 8), (-5, 8)]):
