@@ -15,7 +15,7 @@ from mpiapp.model.projection import grid_radius, padded_box
 
 COMPLEX, REAL, SUM = 8, 4, 16  # bytes of complex64, float32 and of a voxel of the accumulators (float4)
 ROW_ALIGNMENT = 8  # numbers; rows of matrix products begin at multiples of 16 bytes
-RESERVED = 1 << 30  # CUDA context, cuBLAS, fragments of the pool
+RESERVED = 1 << 30  # CUDA context, cuBLAS, buffers of the threads that read, fragments of the pool
 # beyond the largest a batch hides no more of what its launches cost on the host
 SMALLEST_BATCH, WANTED_BATCH, LARGEST_BATCH = 1, 32, 2048
 # Directions whose fine slices are held for an image at a time where there is no table of all

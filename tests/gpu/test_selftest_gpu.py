@@ -25,4 +25,4 @@ def test_no_kernel_is_left_out() -> None:
 
     told: dict[str, str] = {}
     assert self_test(told.__setitem__), told
-    assert len(told) > 40
+    assert len(told) > 30
