@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -205,11 +207,25 @@ def log_shift_prior(
     old_A : (n, 2) whole-pixel offsets already applied, in A.
     centre_A : (n_centre, 2) total offsets that the prior is centred on.
     """
+    coarse, fine = (squared_offsets(t, old_A, centre_A) for t in shifts_A)
+    log_prior = shift_prior(coarse, sigma_A)
+    return Shifts(log_prior, fine.astype(np.float32), old_A.astype(np.float32))
+
+
+def squared_offsets(shifts_A: Any, old_A: Any, centre_A: Any) -> Any:
+    """Squared distances of the total offsets from the centres in A^2, (n, n_centre, n_trans); arrays of one kind.
+
+    Parameters
+    ----------
+    shifts_A : (n_trans, 2) or (n, n_trans, 2);  old_A : (n, 2);  centre_A : (n_centre, 2).
+    """
     start = old_A[:, None] - centre_A
-    coarse, fine = ((start[:, :, None] + t[..., None, :, :]) ** 2 for t in shifts_A)
-    coarse, fine = coarse.sum(-1), fine.sum(-1).astype(np.float32)
+    x, y = (start[..., None, k] + shifts_A[..., None, :, k] for k in (0, 1))
+    return x * x + y * y
+
+
+def shift_prior(square_A2: Any, sigma_A: float) -> Any:
+    """Log prior of shifts at squared distances from its centre: float32 of that shape."""
     if sigma_A**2 < 0.0001:
-        log_prior = np.where(coarse > 0, -1e4, 0.0)
-    else:
-        log_prior = -coarse / (2 * sigma_A**2)
-    return Shifts(log_prior.astype(np.float32), fine, old_A.astype(np.float32))
+        return -1e4 * (square_A2 > 0).astype(np.float32)
+    return (-square_A2 / (2 * sigma_A**2)).astype(np.float32)

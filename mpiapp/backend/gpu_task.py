@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.backend.arguments import log_shift_prior
+from mpiapp.backend.arguments import shift_prior, squared_offsets
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.candidates import rows_near
 from mpiapp.backend.gpu_check import score_errors
@@ -151,9 +151,9 @@ class Task:
         optics = self.setup.optics[int(data.optics[0])]
         kind = self.kinds[optics.box, optics.pixel_size_A]
         images = prepare(self.kernels, self.setup, self.model, kind, data, poses, raw)
-        model, shifts_A = self.model, (self.search.coarse_shifts_A, self.search.fine_shifts_A)
-        shifts = log_shift_prior(shifts_A, images.old_A, model.offset_centre_A, model.sigma_offset_A)
-        log_shift = self.cupy.asarray(shifts.log_prior)
+        model, put = self.model, self.cupy.asarray
+        places = (self.search.coarse_shifts_A, images.old_A, model.offset_centre_A)
+        log_shift = shift_prior(squared_offsets(*map(put, places)), model.sigma_offset_A)
         only = poses.class_number.astype(np.int32) - 1 if self.search.keep_class else None
         if self.search.free is Free.ALL:
             s, classes = self.search, self.references.n_class
