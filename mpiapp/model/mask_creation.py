@@ -31,8 +31,8 @@ def extend(binary: BoolArray, pixels: float) -> BoolArray:
     if pixels == 0:
         return binary
     if pixels > 0:
-        return _distance_to(binary) < pixels
-    return ~(_distance_to(~binary) < -pixels)
+        return _distance_to(binary, pixels) < pixels
+    return ~(_distance_to(~binary, -pixels) < -pixels)
 
 
 def soft_edge(binary: BoolArray, width: float) -> NDArray[np.float32]:
@@ -44,20 +44,33 @@ def soft_edge(binary: BoolArray, width: float) -> NDArray[np.float32]:
     """
     mask = binary.astype(np.float32)
     if width > 0:
-        distance = _distance_to(binary)
+        distance = _distance_to(binary, width)
         edge = ~binary & (distance < width)
         mask[edge] = 0.5 + 0.5 * np.cos(np.pi * distance[edge] / width)
     return mask
 
 
-def _distance_to(binary: BoolArray) -> NDArray[np.float64]:
-    """Euclidean distance of every voxel to the nearest voxel of the mask; infinite for an empty mask."""
+def _distance_to(binary: BoolArray, reach: float) -> NDArray[np.float64]:
+    """Euclidean distance of every voxel to the nearest voxel of the mask; infinite beyond a reach, or a little more."""
     from scipy import ndimage  # slow to load
 
-    if not binary.any():
-        return np.full(binary.shape, np.inf)
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~binary)
+    distance = np.full(binary.shape, np.inf)
+    near = _box_around(binary, int(np.ceil(reach)))
+    if near is not None:
+        distance[near] = ndimage.distance_transform_edt(~binary[near])
     return distance
+
+
+def _box_around(binary: BoolArray, margin: int) -> tuple[slice, ...] | None:
+    """Smallest box that holds a mask and a margin; None for an empty mask."""
+    found = []
+    for axis in range(binary.ndim):
+        others = tuple(k for k in range(binary.ndim) if k != axis)
+        place = np.flatnonzero(binary.any(axis=others))
+        if not place.size:
+            return None
+        found.append(slice(max(0, place[0] - margin), place[-1] + margin + 1))
+    return tuple(found)
 
 
 def central_part(mask: FloatArray, fraction: float, width: float) -> NDArray[np.float32]:
