@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ class BackgroundWriter:
         """End the process when what is in work is written."""
         self._thread.shutdown()
         if self._helper.stdin is not None:
-            self._helper.stdin.close()
+            with suppress(BrokenPipeError):  # of a process that is gone, which was told before
+                self._helper.stdin.close()
         self._helper.wait()
         os.close(self._memory)
 

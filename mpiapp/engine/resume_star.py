@@ -256,6 +256,7 @@ def _schedule(files: Files, config: RefineConfig, iteration: int) -> Schedule:
         average_pmax=model.average_pmax,
         iterations_without_gain=o.n_iter_without_resolution_gain,
         iterations_without_changes=o.n_iter_without_changing_assignments,
+        iterations_settled=o.n_iter_without_changing_assignments,
         change_angle_deg=o.change_orientations_deg,
         change_offset_A=o.change_offsets_A,
         smallest_angle_deg=o.smallest_change_orientations_deg,

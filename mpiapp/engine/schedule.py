@@ -105,18 +105,21 @@ def update_changes(policy: Policy, s: Schedule, angle_deg: float, offset_A: floa
     """Compare the changes of poses with the smallest so far (refinement.md 6.1).
 
     RELION calls poses calm that change by less than 0.4 of a step, which the random turn of its grid never lets
-    happen. Ours are calm too when the grids of this iteration and the last explain the change, or when it is below
-    what the data can tell.
+    happen, or hardly less than before. For going to a finer sampling ours are calm too when the grids of this iteration
+    and the last explain the change, or when it is below what the data can tell. To end a run they are not: maps still
+    improve then.
     """
     s.change_angle_deg, s.change_offset_A = angle_deg, offset_A
     factor = SETTLED_RELION if policy.relion_convergence else SETTLED
-    calm_angle = angle_deg / s.step_deg < 0.40 or factor * angle_deg >= s.smallest_angle_deg
-    calm_offset = offset_A / s.fine_offset_step_A < 0.40 or factor * offset_A >= s.smallest_offset_A
-    if not policy.relion_convergence:
-        explained_deg = max(grids_apart_deg(s.step_deg, s.last_step_deg), USEFUL * known(s.accuracy_rot_deg))
-        calm_angle = calm_angle or angle_deg < explained_deg
-        calm_offset = calm_offset or offset_A < USEFUL * known(s.accuracy_trans_A)
-    s.iterations_without_changes = s.iterations_without_changes + 1 if calm_angle and calm_offset else 0
+    settled_angle = angle_deg / s.step_deg < 0.40 or factor * angle_deg >= s.smallest_angle_deg
+    settled_offset = offset_A / s.fine_offset_step_A < 0.40 or factor * offset_A >= s.smallest_offset_A
+    explained_deg = max(grids_apart_deg(s.step_deg, s.last_step_deg), USEFUL * known(s.accuracy_rot_deg))
+    calm_angle = settled_angle or angle_deg < explained_deg
+    calm_offset = settled_offset or offset_A < USEFUL * known(s.accuracy_trans_A)
+    settled, calm = settled_angle and settled_offset, calm_angle and calm_offset
+    s.iterations_settled = s.iterations_settled + 1 if settled else 0
+    calm = settled if policy.relion_convergence else calm
+    s.iterations_without_changes = s.iterations_without_changes + 1 if calm else 0
     s.smallest_angle_deg = min(s.smallest_angle_deg, angle_deg)
     s.smallest_offset_A = min(s.smallest_offset_A, offset_A)
     s.last_step_deg = s.step_deg
@@ -163,12 +166,13 @@ def update_sampling(policy: Policy, s: Schedule) -> bool:
     if not stalled(policy, s):
         return False
     if is_fine_enough(policy, s):
-        s.fine_enough = True
+        # the last sampling is left by RELION's rule: maps still improve while poses are merely explained
+        s.fine_enough = policy.ignore_angles or s.iterations_settled >= 1
         return False
     s.fine_enough = False
     _refine_offsets(s)
     s.healpix_order += 1
-    s.iterations_without_gain = s.iterations_without_changes = 0
+    s.iterations_without_gain = s.iterations_without_changes = s.iterations_settled = 0
     s.smallest_angle_deg = s.smallest_offset_A = UNKNOWN
     if s.healpix_order >= policy.auto_local_healpix_order:
         s.sigma_deg = local_sigma_deg(policy, s)
@@ -199,7 +203,7 @@ def has_converged(policy: Policy, s: Schedule) -> bool:
     return (
         s.fine_enough
         and s.iterations_without_gain >= 1
-        and (policy.ignore_angles or s.iterations_without_changes >= 1)
+        and (policy.ignore_angles or s.iterations_settled >= 1)
     )
 
 

@@ -40,6 +40,7 @@ class Schedule:
     change_offset_A: float = UNKNOWN
     smallest_angle_deg: float = UNKNOWN
     smallest_offset_A: float = UNKNOWN
+    iterations_settled: int = 0  # in which poses changed hardly less than before: the run may end
     last_step_deg: float = 0.0  # fine angular step of the iteration before; 0: poses came from elsewhere
     accuracy_rot_deg: float = UNKNOWN
     accuracy_trans_A: float = UNKNOWN

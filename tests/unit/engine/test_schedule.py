@@ -10,6 +10,7 @@ import pytest
 from mpiapp.engine.schedule import (
     Policy,
     coarse_radius,
+    grids_apart_deg,
     has_converged,
     image_size,
     is_fine_enough,
@@ -154,6 +155,30 @@ def test_changes_count_when_they_stop_shrinking(policy: Policy, factor: float) -
     assert (s.change_angle_deg, s.change_offset_A) == (2.0, 0.5)
 
 
+def test_what_grids_and_accuracy_explain_is_calm_but_does_not_end_a_run() -> None:
+    s = schedule(accuracy_rot_deg=2.0, accuracy_trans_A=3.0, last_step_deg=7.5)
+    steps_apart = grids_apart_deg(7.5, 7.5)
+    assert steps_apart == pytest.approx(7.5 / 2**0.5)
+    update_changes(POLICY, s, steps_apart * 0.99, 2.2)  # fine steps of 7.5 degrees and 2 A; 2.2 < 0.75 * 3
+    assert (s.iterations_without_changes, s.iterations_settled) == (1, 0)
+    update_changes(POLICY, s, steps_apart * 0.8, 1.5)  # they shrink, and are explained
+    assert (s.iterations_without_changes, s.iterations_settled) == (2, 0)
+    assert not has_converged(POLICY, replace(s, fine_enough=True, iterations_without_gain=3))
+    update_changes(POLICY, s, steps_apart * 0.8, 1.5)  # they no longer shrink
+    assert (s.iterations_without_changes, s.iterations_settled) == (3, 1)
+    assert has_converged(POLICY, replace(s, fine_enough=True, iterations_without_gain=3))
+    theirs = schedule(accuracy_rot_deg=2.0, accuracy_trans_A=3.0, last_step_deg=7.5)
+    update_changes(RELION, theirs, steps_apart * 0.99, 2.2)
+    assert theirs.iterations_without_changes == 0
+
+
+def test_the_distance_of_two_grids() -> None:
+    """Nearest points of two lattices turned at random, against numbers drawn."""
+    errors = np.random.default_rng(1).uniform(-0.5, 0.5, (2, 200000, 3)) * np.array([3.0, 4.0])[:, None, None]
+    apart = np.sqrt(((errors[0] - errors[1]) ** 2).sum(1).mean())
+    assert grids_apart_deg(3.0, 4.0) == pytest.approx(apart, rel=0.01)
+
+
 def test_step_that_a_resolution_needs() -> None:
     assert needed_step_deg(POLICY, 0.1) == pytest.approx(360 / 48)  # ceil(pi 150 / 10)
     assert needed_step_deg(POLICY, 0.0) == 360.0
@@ -229,7 +254,12 @@ def test_local_searches_begin_at_their_order() -> None:
     ],
 )
 def test_both_have_to_stall(no_gain: int, no_changes: int, ignore: bool, expected: bool) -> None:
-    s = schedule(iterations_without_gain=no_gain, iterations_without_changes=no_changes, fine_enough=True)
+    s = schedule(
+        iterations_without_gain=no_gain,
+        iterations_without_changes=no_changes,
+        iterations_settled=no_changes,
+        fine_enough=True,
+    )
     policy = replace(POLICY, ignore_angles=ignore)
     assert stalled(policy, s) == has_converged(policy, s) == expected
     s.fine_enough = False
