@@ -105,9 +105,9 @@ def update_changes(policy: Policy, s: Schedule, angle_deg: float, offset_A: floa
     """Compare the changes of poses with the smallest so far (refinement.md 6.1).
 
     RELION calls poses calm that change by less than 0.4 of a step, which the random turn of its grid never lets
-    happen, or hardly less than before. For going to a finer sampling ours are calm too when the grids of this iteration
-    and the last explain the change, or when it is below what the data can tell. To end a run they are not: maps still
-    improve then.
+    happen, or hardly less than before. Beyond the first sampling of local searches ours are calm too when the grids of
+    this iteration and the last explain the change, or when it is below what the data can tell: such samplings polish poses,
+    and the resolution seldom gains from a second iteration. Not before, and not to end a run: maps still improve then.
     """
     s.change_angle_deg, s.change_offset_A = angle_deg, offset_A
     factor = SETTLED_RELION if policy.relion_convergence else SETTLED
@@ -116,9 +116,10 @@ def update_changes(policy: Policy, s: Schedule, angle_deg: float, offset_A: floa
     explained_deg = max(grids_apart_deg(s.step_deg, s.last_step_deg), USEFUL * known(s.accuracy_rot_deg))
     calm_angle = settled_angle or angle_deg < explained_deg
     calm_offset = settled_offset or offset_A < USEFUL * known(s.accuracy_trans_A)
-    settled, calm = settled_angle and settled_offset, calm_angle and calm_offset
+    settled = settled_angle and settled_offset
     s.iterations_settled = s.iterations_settled + 1 if settled else 0
-    calm = settled if policy.relion_convergence else calm
+    polishing = s.healpix_order > policy.auto_local_healpix_order and not policy.relion_convergence
+    calm = calm_angle and calm_offset if polishing else settled
     s.iterations_without_changes = s.iterations_without_changes + 1 if calm else 0
     s.smallest_angle_deg = min(s.smallest_angle_deg, angle_deg)
     s.smallest_offset_A = min(s.smallest_offset_A, offset_A)

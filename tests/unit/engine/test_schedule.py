@@ -156,20 +156,25 @@ def test_changes_count_when_they_stop_shrinking(policy: Policy, factor: float) -
 
 
 def test_what_grids_and_accuracy_explain_is_calm_but_does_not_end_a_run() -> None:
-    s = schedule(accuracy_rot_deg=2.0, accuracy_trans_A=3.0, last_step_deg=7.5)
-    steps_apart = grids_apart_deg(7.5, 7.5)
-    assert steps_apart == pytest.approx(7.5 / 2**0.5)
-    update_changes(POLICY, s, steps_apart * 0.99, 2.2)  # fine steps of 7.5 degrees and 2 A; 2.2 < 0.75 * 3
+    polishing = schedule(healpix_order=5, accuracy_rot_deg=0.5, accuracy_trans_A=3.0, last_step_deg=0.9375)
+    apart = grids_apart_deg(0.9375, 0.9375)
+    assert apart == pytest.approx(0.9375 / 2**0.5)
+    s = replace(polishing)
+    update_changes(POLICY, s, apart * 0.99, 2.2)  # fine steps of 0.9375 degrees and 2 A; 2.2 < 0.75 * 3
     assert (s.iterations_without_changes, s.iterations_settled) == (1, 0)
-    update_changes(POLICY, s, steps_apart * 0.8, 1.5)  # they shrink, and are explained
+    update_changes(POLICY, s, apart * 0.8, 1.5)  # they shrink, and are explained
     assert (s.iterations_without_changes, s.iterations_settled) == (2, 0)
     assert not has_converged(POLICY, replace(s, fine_enough=True, iterations_without_gain=3))
-    update_changes(POLICY, s, steps_apart * 0.8, 1.5)  # they no longer shrink
+    update_changes(POLICY, s, apart * 0.8, 1.5)  # they no longer shrink
     assert (s.iterations_without_changes, s.iterations_settled) == (3, 1)
     assert has_converged(POLICY, replace(s, fine_enough=True, iterations_without_gain=3))
-    theirs = schedule(accuracy_rot_deg=2.0, accuracy_trans_A=3.0, last_step_deg=7.5)
-    update_changes(RELION, theirs, steps_apart * 0.99, 2.2)
-    assert theirs.iterations_without_changes == 0
+    for policy, start in ((RELION, polishing), (POLICY, replace(polishing, healpix_order=4))):
+        other = replace(start)
+        update_changes(policy, other, apart * 0.99, 2.2)
+        assert other.iterations_without_changes == 0
+    unexplained = replace(polishing)
+    update_changes(POLICY, unexplained, apart * 1.01, 2.2)
+    assert unexplained.iterations_without_changes == 0
 
 
 def test_the_distance_of_two_grids() -> None:
