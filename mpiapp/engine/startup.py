@@ -20,6 +20,7 @@ from mpiapp.engine.settings import check_supported
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.writer import Writer
 from mpiapp.errors import InputError
+from mpiapp.io.atomic import remove_abandoned
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.parallel.base import Team
@@ -138,6 +139,8 @@ def _lead(config: CommonConfig, seats: list[Seat], kind: Kind) -> Led:
         check_supported(config)
     names = OutputNames(config.output_root)
     _open_log(names, config)
+    if not config.dry_run:
+        remove_abandoned(config.output_root)
     log.emit(log.options(config))
     seed = resolve_seed(config) if found is None else found.seed
     config = replace(config, random_seed=seed)

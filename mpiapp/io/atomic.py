@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from mpiapp.errors import InputError
@@ -47,6 +48,13 @@ def atomic_file(path: str | Path, n_bytes: int | None = None) -> Iterator[Path]:
         raise InputError(_describe(path, error, n_bytes)) from error
     finally:
         _remove(temporary)
+
+
+def remove_abandoned(root: str | Path) -> None:
+    """Remove what a killed run left of files ``<root>_*`` that it was writing: temporary ones, never finished ones."""
+    root = Path(root)
+    for path in root.parent.glob(f".{escape(root.name)}_*.tmp"):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:
