@@ -119,3 +119,18 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "import_module", lambda name: raises(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["refine3d"])
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    """As in ``mpiapp refine3d --help | head -1``, with the pipe closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "mpiapp", "refine3d", "--help"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
