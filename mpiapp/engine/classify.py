@@ -9,7 +9,6 @@ import numpy as np
 from mpiapp.backend.base import Backend
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine import messages
-from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.class_accuracy import class_accuracies
 from mpiapp.engine.class_maximization import ClassMaximization, ClassResult
 from mpiapp.engine.class_schedule import (
@@ -21,15 +20,14 @@ from mpiapp.engine.class_schedule import (
 from mpiapp.engine.class_start import ClassStart
 from mpiapp.engine.class_writer import ClassWriter
 from mpiapp.engine.iteration import uniform_prior
-from mpiapp.engine.job import Job, Result, launch
+from mpiapp.engine.job import Job, Result, launch, work
 from mpiapp.engine.maximization import with_spectra
 from mpiapp.engine.schedule import image_size, update_resolution
 from mpiapp.engine.settings import class_options, class_policy, class_rules
-from mpiapp.engine.startup import Start, begin
+from mpiapp.engine.startup import Start
 from mpiapp.engine.state import HalfState
 from mpiapp.model.arrays import to_host
 from mpiapp.model.particles import Poses
-from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
 from mpiapp.model.sampling import direction_grid, next_perturbation
 from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
@@ -134,10 +132,7 @@ class Classification(Job):
         s, batch = self.schedule, self._batch()
         if batch is not None:
             old, new = old.take(np.flatnonzero(batch)), new.take(np.flatnonzero(batch))
-        a = euler_to_matrix(old.rot_deg, old.tilt_deg, old.psi_deg)
-        b = euler_to_matrix(new.rot_deg, new.tilt_deg, new.psi_deg)
-        s.change_angle_deg = float(angular_distance_rows_deg(a, b, self.setup.group.operators).mean())
-        s.change_offset_A = float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
+        s.change_angle_deg, s.change_offset_A = self._changes(old, new)
         s.change_class = float((old.class_number != new.class_number).mean())
         s.smallest_angle_deg = min(s.smallest_angle_deg, s.change_angle_deg)
         s.smallest_offset_A = min(s.smallest_offset_A, s.change_offset_A)
@@ -169,16 +164,11 @@ def class2d(config: Class2dConfig | None = None, **options: Any) -> Result | Non
 
 
 def _run(team: Team, config: ClassConfigs, stop: StopFlag) -> Result | None:
-    from threadpoolctl import threadpool_limits
-
     from mpiapp.engine.gradient_classify import GradientClassification
 
-    check_devices(team, config)
-    start = begin(team, config, ClassStart())
-    if start is None:
-        return None
-    assert isinstance(start.config, Class3dConfig | Class2dConfig)
-    kind = GradientClassification if start.config.grad else Classification
-    with threadpool_limits(start.threads):
-        backend = start_backend(team, start.config, start.threads)
-        return kind(team, backend, start.config, start, stop).run()
+    def make(backend: Backend, start: Start) -> Classification:
+        assert isinstance(start.config, Class3dConfig | Class2dConfig)
+        kind = GradientClassification if start.config.grad else Classification
+        return kind(team, backend, start.config, start, stop)
+
+    return work(team, config, ClassStart(), make)

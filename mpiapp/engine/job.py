@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
 from mpiapp.config.common import CommonConfig
 from mpiapp.engine import messages
+from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.background import BackgroundWriter
 from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
@@ -26,13 +27,14 @@ from mpiapp.engine.iteration import Iteration, Options, Share
 from mpiapp.engine.maximization import update_parameters
 from mpiapp.engine.partial import Bad, Sums, expectation, remaining
 from mpiapp.engine.schedule import Policy
-from mpiapp.engine.startup import Start
+from mpiapp.engine.startup import Kind, Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.stopping import Stopping
 from mpiapp.engine.writer import Writer
 from mpiapp.errors import DeviceError, MpiappError
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
+from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.parallel.base import Team
@@ -234,6 +236,13 @@ class Job(ABC):
         sums = WeightedSums.from_arrays([np.zeros(0), *small])
         return update_parameters(self.halves[h], sums, size, scale=c.scale, norm=c.norm, correlate=correlate)
 
+    def _changes(self, old: Poses, new: Poses) -> tuple[float, float]:
+        """Mean change of the orientations in degrees, r.m.s. change of an offset in A (refinement.md 6.1)."""
+        a = euler_to_matrix(old.rot_deg, old.tilt_deg, old.psi_deg)
+        b = euler_to_matrix(new.rot_deg, new.tilt_deg, new.psi_deg)
+        angle = float(angular_distance_rows_deg(a, b, self.setup.group.operators).mean())
+        return angle, float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
+
     def _report(self, expectation_s: float, begun: float) -> None:
         """Times of the iteration to the log, and its figures to the history."""
         state, now = self._state(), time.monotonic()
@@ -291,6 +300,28 @@ def named_memory_errors() -> Iterator[None]:
             f"{of}memory does not suffice ({fault}): run fewer ranks on a machine, or bin the images to a smaller box; "
             "the run goes on from its last checkpoint with --continue"
         ) from fault
+
+
+def work(
+    team: Team,
+    config: CommonConfig,
+    kind: Kind,
+    make: Callable[[Backend, Start], Job],
+) -> Result | None:
+    """Begin a job, with its backend, and run it to its end (all ranks); None when only the plan was asked for.
+
+    Parameters
+    ----------
+    make : the job, from the backend of this rank and what it begins with
+    """
+    from threadpoolctl import threadpool_limits
+
+    check_devices(team, config)
+    start = begin(team, config, kind)
+    if start is None:
+        return None
+    with threadpool_limits(start.threads):
+        return make(start_backend(team, start.config, start.threads), start).run()
 
 
 def launch(

@@ -11,10 +11,9 @@ from mpiapp.backend.base import Backend
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine import messages
 from mpiapp.engine.accuracy import accuracies_of_sample
-from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.frame import Drift, estimate_drift, undo
 from mpiapp.engine.iteration import HALVES, MapResult, joined_sums, make_search, uniform_prior
-from mpiapp.engine.job import Job, Result, launch
+from mpiapp.engine.job import Job, Result, launch, work
 from mpiapp.engine.maximization import with_spectra
 from mpiapp.engine.refine_start import RefinementStart
 from mpiapp.engine.refine_writer import RefinementWriter
@@ -28,11 +27,10 @@ from mpiapp.engine.schedule import (
     update_sampling,
 )
 from mpiapp.engine.settings import make_options, make_policy
-from mpiapp.engine.startup import Start, begin
+from mpiapp.engine.startup import Start
 from mpiapp.engine.state import RunState
 from mpiapp.model.noise import particle_generator
 from mpiapp.model.particles import Poses
-from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
 from mpiapp.model.sampling import direction_grid, next_perturbation
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
@@ -176,11 +174,7 @@ class Refinement(Job):
         update_resolution(self.policy, s, shell)
 
     def _update_changes(self, old: Poses, new: Poses) -> None:
-        a = euler_to_matrix(old.rot_deg, old.tilt_deg, old.psi_deg)
-        b = euler_to_matrix(new.rot_deg, new.tilt_deg, new.psi_deg)
-        angle = float(angular_distance_rows_deg(a, b, self.setup.group.operators).mean())
-        offset = float(np.sqrt(((new.origin_A - old.origin_A) ** 2).sum(1).mean() / 2))
-        update_changes(self.policy, self.schedule, angle, offset)
+        update_changes(self.policy, self.schedule, *self._changes(old, new))
 
     def _finish(self, state: RunState, result: MapResult) -> None:
         writer = cast(RefinementWriter, self.writer)  # or one in the background that passes calls on
@@ -217,13 +211,8 @@ def refine3d(config: RefineConfig | None = None, **options: Any) -> Result | Non
 
 
 def _run(team: Team, config: RefineConfig, stop: StopFlag) -> Result | None:
-    from threadpoolctl import threadpool_limits
+    def make(backend: Backend, start: Start) -> Refinement:
+        assert isinstance(start.config, RefineConfig)
+        return Refinement(team, backend, start.config, start, stop)
 
-    check_devices(team, config)
-    start = begin(team, config, RefinementStart())
-    if start is None:
-        return None
-    assert isinstance(start.config, RefineConfig)
-    with threadpool_limits(start.threads):
-        backend = start_backend(team, start.config, start.threads)
-        return Refinement(team, backend, start.config, start, stop).run()
+    return work(team, config, RefinementStart(), make)

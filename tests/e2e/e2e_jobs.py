@@ -157,3 +157,12 @@ def compare(a: Path, b: Path, iteration: int = ITERATIONS) -> Difference:
         float(same.mean()),
         max(float(np.abs(x - y).max() / np.abs(x).max()) for x, y in maps),
     )
+
+
+def undisturbed_job(folder: Path, data: Path, words: list[str]) -> Path:
+    """A folder with the data and the run of a job in ``out`` that nothing interrupted."""
+    (folder / "data").symlink_to(data)
+    ended = run(folder, [*words, "--o", "out/run"])
+    assert ended.code == 0, ended
+    assert ended.err == ""
+    return folder

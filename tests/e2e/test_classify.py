@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e_jobs import CLASS2D, CLASS3D, ITERATIONS, MPIEXEC, compare, environment, run
+from e2e_jobs import CLASS2D, CLASS3D, ITERATIONS, MPIEXEC, compare, environment, run, undisturbed_job
 from test_relion_reads import ALLOWED
 
 from mpiapp.io.mrc import read_map
@@ -25,12 +25,7 @@ def job(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: Path
 ) -> tuple[str, Path]:
     """Name of a kind of job, and the folder of a run of it that nothing interrupted."""
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "data").symlink_to(data)
-    ended = run(folder, [*JOBS[request.param], "--o", "out/run"])
-    assert ended.code == 0, ended
-    assert ended.err == ""
-    return request.param, folder
+    return request.param, undisturbed_job(tmp_path_factory.mktemp(request.param), data, JOBS[request.param])
 
 
 def test_files_of_a_run(job: tuple[str, Path]) -> None:
