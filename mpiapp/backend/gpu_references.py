@@ -147,8 +147,7 @@ class Tables:
             return Slices(self.fine, self.every_row * np.int32(children))
         used, row_of = self._numbered(rows, children)
         of_class, direction = np.divmod(used, self.search.n_directions)
-        fine = (direction[:, None].astype(np.int64) * children + np.arange(children)).ravel()
-        matrices = self.search.fine_matrices_of(fine)
+        matrices = self.search.fine_matrices_of(self.search.fine_rows_of(direction))
         return Slices(self.references.rows(self.fine_pass, np.repeat(of_class, children), matrices), row_of)
 
     def _numbered(self, rows: Any, step: int) -> tuple[I64, Any]:

@@ -124,7 +124,6 @@ class RowTables:
         first = np.zeros(self.n_rows, np.int32)
         first[used] = np.arange(used.size, dtype=np.int32) * children
         of_class, direction = np.divmod(used, n_dir)
-        fine = (direction[:, None].astype(np.int64) * children + np.arange(children)).ravel()
-        matrices = self.fine_matrices[fine]
+        matrices = self.fine_matrices[self.search.fine_rows_of(direction)]
         table = self.references.some_rows(np.repeat(of_class, children), matrices, self.fine_pixels)
         return FineRows(table, first, matrices, n_dir)

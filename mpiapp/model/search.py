@@ -112,6 +112,11 @@ class Search:
             self.grid.rot_deg[directions], self.grid.tilt_deg[directions], self.turn_deg
         )
 
+    def fine_rows_of(self, directions: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Numbers of the children of some coarse directions, as in `fine_matrices`: (n * children,)."""
+        rows = directions[:, None].astype(np.int64) * self.children + np.arange(self.children)
+        return np.asarray(rows.ravel())
+
     def fine_matrices_of(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
         """D_d of some fine directions, numbered as in `fine_matrices`: (n, 3, 3)."""
         if self.planar:
