@@ -2,11 +2,13 @@
 """Time of an iteration of classification on a device against the number of classes.
 
     benchmarks/gpu_classes.py FOLDER [--class3d 1 2 4 6 8 16] [--class2d 50 200] [--iterations 4] [--verbose]
+    benchmarks/gpu_classes.py FOLDER --particles 105247 --class3d 6 --class2d --iterations 2
 
 FOLDER holds particles.star, its stack and ref_class001_lp60.mrc. Prints of every iteration the image size, milliseconds
 of expectation a particle, seconds of maximization and of everything else (files, accuracies), and the whole. The first
 iteration correlates (class3d), reads the images and has the start-up in it. An iteration ends with its line in the log:
-its maps are there then, its files are written while the next one computes.
+its maps are there then, its files are written while the next one computes. More particles than there are images are rows
+that come again, each with an image of its own in the memory of the device, as it counts for reading and space.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from gpu_growth import make_case
 
 from mpiapp.io.checkpoint import load_checkpoint
 from mpiapp.io.outputs import OutputNames
+from mpiapp.io.star import read_star
 
 COMMON = """
     --particle_diameter 330 --oversampling 1 --offset_range 5 --offset_step 2 --ctf --norm --scale
@@ -35,14 +39,12 @@ OWN = {
 END = "since start"  # of the line that ends an iteration
 
 
-def run(
-    command: str, folder: Path, root: Path, n_classes: int, iterations: int, verbose: bool
-) -> list[float]:
+def run(command: str, star: Path, root: Path, n_classes: int, iterations: int, verbose: bool) -> list[float]:
     """When a run began and when each of its iterations ended, seconds."""
     own = OWN[command].split()
     if own[-1] == "--ref":
-        own.append(str(folder / "ref_class001_lp60.mrc"))
-    words = [sys.executable, "-m", "mpiapp", command, "--i", str(folder / "particles.star"), "--o", str(root),
+        own.append(str(star.parent / "ref_class001_lp60.mrc"))
+    words = [sys.executable, "-m", "mpiapp", command, "--i", str(star), "--o", str(root),
              *COMMON, *own, "--K", str(n_classes), "--iter", str(iterations),
              "--verb", "2" if verbose else "1"]  # fmt: skip
     ends, text = [time.monotonic()], []
@@ -74,16 +76,21 @@ def main() -> None:
     parser.add_argument("--class3d", type=int, nargs="*", default=[1, 2, 4, 6, 8, 16], metavar="K")
     parser.add_argument("--class2d", type=int, nargs="*", default=[50, 200], metavar="K")
     parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--particles", type=int, default=0, help="so many instead of those of the folder")
     parser.add_argument("--verbose", action="store_true", help="show the logs, with device time by kernel")
     a = parser.parse_args()
     print(
         "job", "K", "iteration", "size", "E_ms_a_particle", "M_s", "rest_s", "whole_s", sep="\t", flush=True
     )
+    star = a.folder / "particles.star"
+    if a.particles:
+        box = int(read_star(star)["optics"]["rlnImageSize"].iloc[0])
+        star = make_case(a.folder, a.particles, box, a.folder, np)
     for command, numbers in (("class3d", a.class3d), ("class2d", a.class2d)):
         for n_classes in numbers:
             with tempfile.TemporaryDirectory(prefix="classes_", dir=a.folder) as out:
                 root = Path(out) / "run"
-                ends = run(command, a.folder, root, n_classes, a.iterations, a.verbose)
+                ends = run(command, star, root, n_classes, a.iterations, a.verbose)
                 state = load_checkpoint(OutputNames(str(root)).checkpoints()[-1][1])[0]
             history, n = state["history"], len(state["half"])
             for k, whole in enumerate(np.diff(ends)):
