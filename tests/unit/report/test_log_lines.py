@@ -92,6 +92,7 @@ def test_leader_writes_to_terminal_and_file(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == " Auto-refine: Iteration= 1\nWARNING: a NaN image\n"
     written = (tmp_path / "run.log").read_text()
     assert "Auto-refine: Iteration= 1" in written
+    assert " WARNING: a NaN image\n" in written
     assert "details" not in written
 
 
