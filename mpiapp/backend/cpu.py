@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.base import HalfModel, ImageOptions, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
+from mpiapp.backend.insertion import back_project
 from mpiapp.backend.task import Task
 from mpiapp.kernels.slicing import slice_directions
 from mpiapp.kernels.symmetrise import symmetrise_planes
@@ -69,6 +70,23 @@ class CpuBackend:
             ]:
                 done.result()
             return task.total(), out, bad
+
+    def back_project(
+        self,
+        setup: ImagingSetup,
+        r_max: int,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        options: ImageOptions,
+        *,
+        weights: NDArray[np.float64] | None = None,
+        step: Callable[[int], object] = lambda n: None,
+    ) -> tuple[NDArray[np.float64], int]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return back_project(
+            setup, r_max, data, poses, read, options, weights=weights, threads=self.threads, step=step
+        )
 
     def slices(
         self, volume: F32, radius: int, padding: float, matrices: NDArray[np.float64], kx: F32, ky: F32
