@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mpiapp.config.checks import check_symmetry
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import option
+from mpiapp.config.option import gpu_option, option
 from mpiapp.errors import ConfigError
 
 FILES = "Input and output"
@@ -71,14 +71,7 @@ class ReconstructConfig(JobConfig):
     threads: int = option(
         0, "Threads of a process; 0 shares a machine's cores.", COMPUTING, flag="j", minimum=0
     )
-    gpu: str | None = option(
-        None,
-        "GPU ids as in RELION (0:1; none: all). Without it: CPUs.",
-        COMPUTING,
-        kind=str,
-        metavar="[IDS]",
-        bare=True,
-    )
+    gpu: str | None = gpu_option(COMPUTING)
     free_gpu_memory: float = option(0.0, "GPU memory to leave free.", COMPUTING, unit="MB", minimum=0)
     verb: int = option(
         1, "0 warnings only, 1 normal, 2 adds the times of kernels.", COMPUTING, minimum=0, maximum=2
