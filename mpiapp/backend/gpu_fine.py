@@ -72,15 +72,8 @@ def fine_pass(
     )
     start = image_starts(cupy, image_of, out_start, n)
     chosen = select(p.kernels, scores, start, fraction, 0, correlate)
-    m = int(chosen.found.size)
-    entries = cupy.empty((m, ENTRY_WORDS), np.float32)
-    orientation = cupy.empty((m, 6), np.float32)
-    listed, child, shift = (cupy.empty(m, np.int32) for _ in range(3))
-    arguments = (chosen.found, m, out_start, int(image_of.size), *family, image_of, psi_of, groups.d_start,
-                 groups.t_start, groups.n_t, rows, groups.shifts, scores, chosen.best, chosen.total, images.group,
-                 p.optics, still.optics, p.cosine, p.sine, p.shift_A, slices.rows.matrices, entries, orientation, listed,
-                 child, shift)  # fmt: skip
-    p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
+    scored = Scored(groups, image_of, psi_of, rows, slices.rows, scores, out_start, chosen.found)
+    entries, orientation, listed, child, shift = _decoded(p, scored, chosen, images, still, family)
     entry_start = starts(cupy, chosen.count, np.int32)
     cross, power = _reference_sums(p, slices.rows.table, entries, entry_start, base, weight, n, n_shell)
     direction = groups.directions[listed]
@@ -115,8 +108,28 @@ def fine_pass(
             p.kernels, images, still, target, slices.rows.of_class, entries, entry_start, orientation, number
         )
 
-    scored = Scored(groups, image_of, psi_of, rows, slices.rows, scores, out_start, chosen.found)
     return posterior, scored, project
+
+
+def _decoded(
+    p: Pass,
+    scored: Scored,
+    chosen: Selection,
+    images: DeviceImages,
+    still: MapSide,
+    family: tuple[int, int, int],
+) -> tuple[Any, Any, Any, Any, Any]:
+    """The accepted states, one a row: entries and orientations, as `back_project` takes them, the place of the coarse
+    direction in the list of directions, number of the child, number of the fine shift."""
+    cupy, groups, m = p.kernels.cupy, scored.groups, int(scored.found.size)
+    entries, orientation = cupy.empty((m, ENTRY_WORDS), np.float32), cupy.empty((m, 6), np.float32)
+    listed, child, shift = (cupy.empty(m, np.int32) for _ in range(3))
+    arguments = (scored.found, m, scored.out_start, int(scored.image_of.size), *family, scored.image_of, scored.psi_of,
+                 groups.d_start, groups.t_start, groups.n_t, scored.rows, groups.shifts, scored.scores, chosen.best,
+                 chosen.total, images.group, p.optics, still.optics, p.cosine, p.sine, p.shift_A, scored.slices.matrices,
+                 entries, orientation, listed, child, shift)  # fmt: skip
+    p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
+    return entries, orientation, listed, child, shift
 
 
 def _sums_by(cupy: Any, index: Any, weights: Any, n: int) -> Any:
