@@ -144,7 +144,7 @@ class Backend(Protocol):
         """Central slices of a padded transform (flat, interleaved): (n, 2, n_pix) float32."""
 
     def symmetrise(self, sums: F64, group: PointGroup, padding: float) -> F64:
-        """Sum a grid over the operators of a point group (refinement.md 2.6)."""
+        """Sum a grid over the operators of a point group (refinement.md 2.6): a new grid, or the same one for C1."""
 
     def to_device(self, array: NDArray[Any]) -> Any:
         """A host array as this backend computes with it; ``model.arrays`` has the functions for it."""

@@ -127,15 +127,16 @@ class CpuBackend:
 
     def symmetrise(self, sums: NDArray[np.float64], group: PointGroup, padding: float) -> NDArray[np.float64]:
         """See :class:`mpiapp.backend.base.Backend`."""
-        out = sums.copy()
         operators = np.ascontiguousarray(group.operators[1:])
-        if len(operators):
-            radius = sums.shape[2] - 1
-            planes = np.linspace(0, sums.shape[0], 8 * self.threads + 1).astype(int)
-            jobs = [
-                self.pool.submit(symmetrise_planes, sums, radius, operators, a, b, out)
-                for a, b in pairwise(planes)
-            ]
-            for job in jobs:
-                job.result()
+        if not len(operators):
+            return sums
+        out = sums.copy()
+        radius = sums.shape[2] - 1
+        planes = np.linspace(0, sums.shape[0], 8 * self.threads + 1).astype(int)
+        jobs = [
+            self.pool.submit(symmetrise_planes, sums, radius, operators, a, b, out)
+            for a, b in pairwise(planes)
+        ]
+        for job in jobs:
+            job.result()
         return out
