@@ -2,7 +2,8 @@
 # memcheck and racecheck of the GPU kernels on small inputs, by compute-sanitizer of the CUDA toolkit.
 #
 #   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps in half
-#                                              precision, under both tools; split ones under memcheck
+#                                              precision, under both tools; split ones and a reconstruction
+#                                              under memcheck
 #   SECONDS_EACH=300 tests/gpu/sanitize.sh     more patience with each check (default 60)
 #   COMPUTE_SANITIZER=/path/compute-sanitizer PYTHON=python3 tests/gpu/sanitize.sh
 #
@@ -55,4 +56,5 @@ check racecheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
 check memcheck $steps "test_sums_and_poses and half"
 check racecheck $steps "test_sums_and_poses and half"
 check memcheck $steps "test_sums_and_poses and tf32"
+check memcheck tests/gpu/test_reconstruct_gpu.py "test_sums and CTF"
 exit $failed

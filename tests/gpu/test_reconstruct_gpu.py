@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from kernel_case import BOX, Case, distorted, make_case, optics_model
 
 from mpiapp.backend.base import ImageOptions
 from mpiapp.backend.cpu import CpuBackend
+from mpiapp.backend.gpu_memory import free_unused
 from mpiapp.cli.main import main
 from mpiapp.config.simulate import SimulateConfig
 from mpiapp.engine.reconstruct import finish
@@ -132,10 +132,9 @@ def test_batches_are_halved_or_the_message_is_clear(case: Case) -> None:
     pool = cupy.get_default_memory_pool()
     expected, _ = sums(CpuBackend(1), case, OPTIONS["CTF"])
     outcomes, messages = [], []
-    gc.collect()
     for room in np.geomspace(64 << 20, 256 << 10, 25).astype(int):
         backend = device()
-        pool.free_all_blocks()
+        free_unused(cupy)
         pool.set_limit(size=pool.used_bytes() + int(room))
         try:
             found, _ = sums(backend, case, OPTIONS["CTF"])
@@ -189,8 +188,7 @@ def test_a_map_that_does_not_fit_is_made_on_processors(
     expected = finish(CpuBackend(1), grid_of(CpuBackend(1)), setup, 1)
     there = finish(backend, grid_of(backend), setup, 1)
     grid = grid_of(backend)
-    gc.collect()
-    pool.free_all_blocks()
+    free_unused(cupy)
     pool.set_limit(size=pool.used_bytes() + (96 << 10))
     try:
         here = finish(backend, grid, setup, 1)
