@@ -2,7 +2,8 @@
 # memcheck and racecheck of the GPU kernels on small inputs, by compute-sanitizer of the CUDA toolkit.
 #
 #   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps of local
-#                                              searches in half precision, under both tools; split ones under memcheck
+#                                              searches in half precision, under both tools; split ones and a
+#                                              reconstruction under memcheck
 #   tests/gpu/sanitize.sh --global             global searches as well, whose products are cuBLAS's: that takes minutes
 #   SECONDS_EACH=300 tests/gpu/sanitize.sh     more patience with each check (default 60)
 #   COMPUTE_SANITIZER=/path/compute-sanitizer PYTHON=python3 tests/gpu/sanitize.sh
@@ -58,4 +59,5 @@ check memcheck $steps "test_sums_and_poses and half and local"
 check racecheck $steps "test_sums_and_poses and half and local"
 check memcheck $steps "test_sums_and_poses and tf32 and local"
 [ "${1:-}" = --global ] && check memcheck $steps "test_sums_and_poses and half and global"
+check memcheck tests/gpu/test_reconstruct_gpu.py "test_sums and CTF"
 exit $failed
