@@ -66,9 +66,7 @@ _UNUSED: dict[str, Any] = {"rlnIs3DTranslationalSampling": 0, "rlnHelicalOffsetS
 
 def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
     """Write a sampling file (atomic); originals that are None take the present values."""
-    import pandas as pd
-
-    from mpiapp.io.star import write_star
+    from mpiapp.io.star import Loop, write_star
 
     if np.shape(sampling.rot_deg) != np.shape(sampling.tilt_deg):
         raise ValueError(
@@ -82,7 +80,7 @@ def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
         general[label] = int(found) if kind is bool else kind(found)
     blocks: dict[str, Any] = {"sampling_general": {**general, **_UNUSED}}
     if sampling.is_3d:
-        blocks["sampling_directions"] = pd.DataFrame(
+        blocks["sampling_directions"] = Loop(
             {
                 "rlnAngleRot": np.asarray(sampling.rot_deg, dtype=np.float64),
                 "rlnAngleTilt": np.asarray(sampling.tilt_deg, dtype=np.float64),

@@ -11,9 +11,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mpiapp.errors import InputError
 from mpiapp.io.atomic import atomic_file
@@ -26,6 +29,16 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 NEWEST_VERSION = 50001
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop to be written: arrays of one length by label. To make a DataFrame takes longer than to write a short one."""
+
+    columns: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
 
 
 def read_star(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, Block]:
@@ -100,14 +113,17 @@ def _read_text(star: StarFile) -> str:
 
 
 def write_star(
-    path: Path | str, blocks: Mapping[str, Block], comment: str = "", exact: bool | Container[str] = True
+    path: Path | str,
+    blocks: Mapping[str, Block | Loop],
+    comment: str = "",
+    exact: bool | Container[str] = True,
 ) -> None:
     """Write blocks so that RELION 3.1 and newer read them; atomic.
 
     Parameters
     ----------
     blocks
-        Name -> DataFrame (loop) or mapping (list). Labels with or without the leading underscore.
+        Name -> Loop or DataFrame (loop), or mapping (list). Labels with or without the leading underscore.
         Values: text, numbers, switches (written 0/1), vectors (written [a,b,c]).
     comment
         Lines for the head of the file.
@@ -141,26 +157,29 @@ def _list_text(block: Mapping[str, Any], exact: bool | Container[str]) -> Iterat
         yield f"_{_bare(label):<45} {format_cell(value, _is_exact(label, exact))}\n"
 
 
-def _loop_text(table: pd.DataFrame, exact: bool | Container[str]) -> Iterator[str]:
+def _loop_text(table: pd.DataFrame | Loop, exact: bool | Container[str]) -> Iterator[str]:
+    labels = list(table.columns)
     yield "loop_\n"
-    for number, label in enumerate(table.columns, 1):
+    for number, label in enumerate(labels, 1):
         yield f"_{_bare(label)} #{number}\n"
+    exactly = [_is_exact(label, exact) for label in labels]
     for start in range(0, len(table), CHUNK_ROWS):
-        piece = table.iloc[start : start + CHUNK_ROWS]
-        if all(
-            piece.dtypes.iloc[i].kind == "f" and not _is_exact(c, exact) for i, c in enumerate(piece.columns)
-        ):
-            text = table_text([piece.iloc[:, i].to_numpy() for i in range(piece.shape[1])])
+        values = _columns_of(table, slice(start, start + CHUNK_ROWS))
+        if not any(exactly) and all(v.dtype.kind == "f" for v in values):
+            text = table_text(values)
             if text is not None:
                 yield text
                 continue
-        columns = [
-            format_cells(piece.iloc[:, i].to_numpy(), _is_exact(label, exact))
-            for i, label in enumerate(piece.columns)
-        ]
-        rows = zip(*columns, strict=True)
+        rows = zip(*(format_cells(v, e) for v, e in zip(values, exactly, strict=True)), strict=True)
         while batch := list(islice(rows, 1000)):
             yield "\n".join(map(" ".join, batch)) + "\n"
+
+
+def _columns_of(table: pd.DataFrame | Loop, rows: slice) -> list[np.ndarray]:
+    if isinstance(table, Loop):
+        return [values[rows] for values in table.columns.values()]
+    piece = table.iloc[rows]
+    return [piece.iloc[:, i].to_numpy() for i in range(piece.shape[1])]
 
 
 def _is_exact(label: str, exact: bool | Container[str]) -> bool:
