@@ -128,3 +128,11 @@ def insert_plane(mean, total, factor, power, orientation, kx, ky, grid):  # type
                 add_row_3(values, i, c0, re, im, w)
                 add_row_3(values, i + _U1, c1, re, im, w)
                 i += nx
+
+
+@numba.njit(**JIT)
+def add_sums(values, total):  # type: ignore[no-untyped-def]
+    """Add the accumulators of a thread, (n, 4) float32, to the sums of all, (n, 3) float64."""
+    for i in range(values.shape[0]):
+        for c in range(3):
+            total[i, c] += values[i, c]
