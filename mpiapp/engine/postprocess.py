@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
-from mpiapp.engine.locres import local_resolution
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import write_results
@@ -79,6 +78,8 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
         log.setup(config.verb, rank=team.rank, log_file=names.log)
         try:
             if config.locres:
+                from mpiapp.engine.locres import local_resolution
+
                 log.emit(log.options(config))
                 local_resolution(team, config, names)
             result = _run(config, names) if team.is_leader and not config.locres else None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpiapp.io.relion_tables import FINE_GRID, MISSING, column, list_block, load_tables, loop_block, value
+from mpiapp.io.star_table import Table
 
 
 @dataclass(kw_only=True)
@@ -66,8 +67,6 @@ _UNUSED: dict[str, Any] = {"rlnIs3DTranslationalSampling": 0, "rlnHelicalOffsetS
 
 def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
     """Write a sampling file (atomic); originals that are None take the present values."""
-    import pandas as pd
-
     from mpiapp.io.star import write_star
 
     if np.shape(sampling.rot_deg) != np.shape(sampling.tilt_deg):
@@ -82,7 +81,7 @@ def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
         general[label] = int(found) if kind is bool else kind(found)
     blocks: dict[str, Any] = {"sampling_general": {**general, **_UNUSED}}
     if sampling.is_3d:
-        blocks["sampling_directions"] = pd.DataFrame(
+        blocks["sampling_directions"] = Table(
             {
                 "rlnAngleRot": np.asarray(sampling.rot_deg, dtype=np.float64),
                 "rlnAngleTilt": np.asarray(sampling.tilt_deg, dtype=np.float64),
@@ -117,7 +116,7 @@ def read_sampling(path: str | Path, *, directions: bool = True) -> SamplingRecor
     known = {name: item for name, item in found.items() if item is not None}
     record = SamplingRecord(**known)
     if record.is_3d and "sampling_directions" in blocks:
-        frame = loop_block(blocks, "sampling_directions", path)
-        record.rot_deg = column(frame, "rlnAngleRot", "sampling_directions", path)
-        record.tilt_deg = column(frame, "rlnAngleTilt", "sampling_directions", path)
+        rows = loop_block(blocks, "sampling_directions", path)
+        record.rot_deg = column(rows, "rlnAngleRot", "sampling_directions", path)
+        record.tilt_deg = column(rows, "rlnAngleTilt", "sampling_directions", path)
     return record
