@@ -7,11 +7,9 @@ is killed loses the iterations (at most two) that were being written besides the
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from mpiapp.engine.handover import receive, send
 from mpiapp.errors import MpiappError
 from mpiapp.report import log
+from mpiapp.report.painter import start_python
 
 if TYPE_CHECKING:
     from mpiapp.engine.state import RunState
@@ -46,7 +45,7 @@ class BackgroundWriter:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._memory = os.memfd_create("states")
-        self._helper = _start_helper(self._memory)
+        self._helper = start_python("mpiapp.engine.background", str(self._memory), pass_fds=(self._memory,))
         self._pending = deque([self._thread.submit(self._ask, pickle.dumps(writer))])
 
     def iteration(self, state: RunState) -> None:
@@ -108,34 +107,10 @@ def snapshot(state: RunState) -> RunState:
     )
 
 
-def _start_helper(memory: int) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-m", "mpiapp.engine.background", str(memory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=(memory,),
-        env={**os.environ, "PYTHONPATH": path},
-    )
-
-
-class _Collected(logging.Handler):
-    """Warnings for the process that shows them."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
 def serve(tasks: IO[bytes], answers: IO[bytes], memory: int) -> None:
     """Do one task after the other until they end: the first is the writer, the others its methods with arguments."""
-    collected = _Collected()
-    logger = logging.getLogger(log.NAME)
-    logger.addHandler(collected)
-    logger.propagate = False
+    collected = log.Collected()
+    collected.take_all()
     writer: Writer | None = None
     while True:
         try:

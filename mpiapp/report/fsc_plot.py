@@ -19,7 +19,7 @@ _NICE_A = (
     *(200, 100, 50, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3),
     *(2.7, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1),
 )
-_SIZE, _LEGEND_ROW = (7.2, 4.6), 0.205  # inches
+_HEIGHT, _LEGEND_ROW = 4.6, 0.205  # inches
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -47,14 +47,15 @@ def plot_fsc(
     checked = {label: _check(label, curve) for label, curve in curves.items()}
     _write_numbers(path, checked)
     below, above = 0.61 + _LEGEND_ROW * len(checked), 0.72
-    with figure(path, *_SIZE, layout="none") as fig:
+    height = max(_HEIGHT, below + above + 2.5)
+    with figure(path, 7.2, height, layout="none") as fig:
         names = ("Resolution (Å)", "FSC")
         axes = panel(fig, title, names, margins=(0.54, below, 0.1, above), title_above=0.53)
         for (label, curve), colour in zip(checked.items(), _cycle(len(checked)), strict=True):
             _draw_curve(axes, label, curve, () if label in without_resolution else thresholds, colour)
         _draw_thresholds(axes, thresholds)
         limit = max((float(frequency[-1]) for frequency, _ in checked.values()), default=0.1)
-        _dress(axes, limit, 1 / (_SIZE[1] - below - above))
+        _dress(axes, limit, 1 / (height - below - above))
 
 
 def resolution_of_curve(frequency: ArrayLike, fsc: ArrayLike, threshold: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,25 @@ _SIZE, _SIDE = (12.4, 6.75), 1.85  # of the figure and of a picture on it, inche
 _LEVELS = (-0.25, -0.125, 0.0, 0.125, 0.25)  # of the particle's diameter, from the centre of the box
 
 
+@dataclass(frozen=True)
+class Slices:
+    """What a picture shows of a map.
+
+    Attributes
+    ----------
+    levels : for each array axis, slices across it with their index along it
+    projections : for each array axis, the sum along it
+    shape : of the map
+    half_px : what is shown of a slice, to each side of its centre
+    """
+
+    levels: list[list[tuple[FloatArray, int]]]
+    projections: list[FloatArray]
+    shape: tuple[int, ...]
+    pixel_size_A: float
+    half_px: int
+
+
 def plot_slices(
     path: str | Path,
     density: ArrayLike,
@@ -29,10 +49,12 @@ def plot_slices(
     title: str,
     diameter_A: float | None = None,
 ) -> None:
-    """Plot slices through a map at five levels and its projection, along z, y and x, with a scale bar.
+    """`take_slices`, then `draw_slices`."""
+    draw_slices(path, take_slices(density, pixel_size_A, diameter_A), title)
 
-    All slices share one grey scale (density white), all projections another. The numbers beside it are the
-    levels with mean, standard deviation, smallest and largest density of each slice.
+
+def take_slices(density: ArrayLike, pixel_size_A: float, diameter_A: float | None = None) -> Slices:
+    """Slices through a map at five levels and its projection, along z, y and x.
 
     Parameters
     ----------
@@ -47,19 +69,29 @@ def plot_slices(
     extent_A = diameter_A or 2 / 3 * min(volume.shape) * pixel_size_A
     half = int(np.ceil(0.575 * diameter_A / pixel_size_A)) if diameter_A else max(volume.shape)
     offsets_px = [level * extent_A / pixel_size_A for level in _LEVELS]
-    slices = [[_slice(volume, axis, offset) for offset in offsets_px] for axis in range(3)]
-    _write_numbers(path, slices, pixel_size_A)
+    levels = [[_slice(volume, axis, offset) for offset in offsets_px] for axis in range(3)]
     flat = [volume.sum(axis=axis) for axis in range(3)]
-    of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
+    return Slices(levels, flat, volume.shape, pixel_size_A, half)
 
+
+def draw_slices(path: str | Path, slices: Slices, title: str) -> None:
+    """Plot slices and projections with a scale bar.
+
+    All slices share one grey scale (density white), all projections another. The numbers beside it are the
+    levels with mean, standard deviation, smallest and largest density of each slice.
+    """
+    pixel_size_A, half, flat = slices.pixel_size_A, slices.half_px, slices.projections
+    _write_numbers(path, slices.levels, pixel_size_A)
+    of_slices = _contrast([image for row in slices.levels for image, _ in row])
+    of_projections = _contrast(flat)
     with figure(path, *_SIZE, layout="none") as fig:
         # one panel in inches: eighteen of them would take most of the time
         axes = fig.add_axes((0, 0, 1, 1), xlim=(0, _SIZE[0]), ylim=(0, _SIZE[1]), autoscale_on=False)
         axes.set_axis_off()
         pictures: list[Placed] = []
         for row, (axis, name, right, up) in enumerate(_VIEWS):
-            for column, (image, index) in enumerate(slices[axis]):
-                offset_A = (index - volume.shape[axis] // 2) * pixel_size_A
+            for column, (image, index) in enumerate(slices.levels[axis]):
+                offset_A = (index - slices.shape[axis] // 2) * pixel_size_A
                 level = f"{offset_A:+.0f} Å".replace("-", "\N{MINUS SIGN}") if offset_A else "0"
                 corner = _corner(row, column)
                 pictures.append((_picture(_cut(image, half), of_slices, fig.dpi), corner))
@@ -69,7 +101,7 @@ def plot_slices(
             _name(axes, f"projection along {name}", corner)
             _directions(axes, right, up, _corner(row, 0))
         fig.add_artist(_all_of(pictures))
-        width_A = _cut(slices[0][0][0], half).shape[1] * pixel_size_A
+        width_A = _cut(slices.levels[0][0][0], half).shape[1] * pixel_size_A
         _scale_bar(axes, width_A, _corner(0, 0))
         axes.text(0.12, _SIZE[1] - 0.1, title, va="top", fontweight="bold", fontsize=12)
 
@@ -169,11 +201,11 @@ def _scale_bar(axes: Axes, width_A: float, corner: tuple[float, float]) -> None:
     label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
 
 
-def _write_numbers(path: str | Path, slices: list[list[tuple[FloatArray, int]]], pixel_size_A: float) -> None:
+def _write_numbers(path: str | Path, levels: list[list[tuple[FloatArray, int]]], pixel_size_A: float) -> None:
     rows = [
         (name, index, (index - image.shape[0] // 2) * pixel_size_A, image)
         for axis, name, _, _ in _VIEWS
-        for image, index in slices[axis]
+        for image, index in levels[axis]
     ]
     images = [image for *_, image in rows]
     write_csv(
