@@ -21,10 +21,10 @@ def to_host(array: Any) -> Any:
     """A device array in host memory; large ones in pinned memory, which is copied to and from several times faster."""
     if array.nbytes < LARGE_BYTES:
         return array.get()
-    from cupy import ascontiguousarray
-    from cupyx import empty_pinned
+    from cupy import ascontiguousarray, cuda
 
-    out = empty_pinned(array.shape, array.dtype)
+    # as cupyx.empty_pinned, without all of cupyx and the SciPy that it loads
+    out: np.ndarray = np.ndarray(array.shape, array.dtype, cuda.alloc_pinned_memory(array.nbytes))
     ascontiguousarray(array).get(out=out)
     return out
 

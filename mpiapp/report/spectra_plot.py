@@ -23,7 +23,8 @@ def plot_spectra(path: str | Path, frequency: ArrayLike, curves: Mapping[str, Ar
     shown = {label: np.array(values, dtype=np.float64) for label, values in curves.items()}
     write_csv(path, {"frequency_1_over_A": x, **shown})
     with figure(path, 7.2, 4.4, layout="none") as fig:
-        axes = panel(fig, title, ("Spatial frequency (1/Å)", "Power"))
+        # room for labels such as 2 x 10^-10
+        axes = panel(fig, title, ("Spatial frequency (1/Å)", "Power"), margins=(0.95, 0.52, 0.1, 0.29))
         for i, (label, values) in enumerate(shown.items()):
             values[values <= 0] = np.nan
             axes.plot(x, values, color=COLOURS[i % len(COLOURS)], label=label)

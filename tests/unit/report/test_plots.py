@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from mpiapp.model.orientation_quality import ConicalFsc
 from mpiapp.model.symmetry import directions, point_group
 from mpiapp.report import slices_plot, style
 from mpiapp.report.angular_plot import mollweide
@@ -19,9 +20,13 @@ from mpiapp.report.plots import (
     plot_angular_distribution,
     plot_class_sizes,
     plot_classes,
+    plot_cones,
     plot_fsc,
+    plot_fsc_history,
+    plot_guinier,
     plot_progress,
     plot_slices,
+    plot_spectra,
     resolution_of_curve,
 )
 
@@ -81,6 +86,55 @@ def test_fsc_curves_and_resolutions(tmp_path: Path, drawn: list[Any]) -> None:
         "model:  ≤ 12.50 Å at 0.143,  ≤ 12.50 Å at 0.5",
     ]
     assert matplotlib.image.imread(path).shape == (230, 360, 3)
+
+
+def crowded(figure: Any) -> list[str]:
+    """Texts of a figure that leave it, and names of axes and titles that lie on labels of ticks or on the legend."""
+    renderer, out = figure.canvas.get_renderer(), []
+    for axes in [*figure.axes, *(child for parent in figure.axes for child in parent.child_axes)]:
+        drawn = [axis for axis in (axes.xaxis, axes.yaxis) if axis.get_visible()]
+        ticks = [
+            text for axis in drawn for tick in axis._update_ticks() for text in (tick.label1, tick.label2)
+        ]
+        names = [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
+        legend = axes.get_legend().get_texts() if axes.get_legend() else []
+        shown = {
+            text: text.get_window_extent(renderer).padded(-0.5)
+            for text in (*ticks, *names, *legend)
+            if text.get_visible() and text.get_text()
+        }
+        inside = figure.bbox.padded(1)
+        out += [text.get_text() for text, box in shown.items() if not inside.contains(*box.min)]
+        out += [text.get_text() for text, box in shown.items() if not inside.contains(*box.max)]
+        for name in names:
+            others = [text for text in shown if text is not name and name in shown]
+            out += [f"{name.get_text()} on {o.get_text()}" for o in others if shown[name].overlaps(shown[o])]
+    return out
+
+
+def test_no_text_is_cut_off_or_covered(tmp_path: Path, drawn: list[Any], rng: np.random.Generator) -> None:
+    """Panels with fixed margins, at the longest labels that occur."""
+    x = np.arange(181) / 500
+    falling = np.exp(-9 * x) - 0.05
+    for n in (1, 4, 9):
+        curves = {f"masked, random phases, seed {i}": (x, falling) for i in range(n)}
+        plot_fsc(tmp_path / "fsc.png", curves)
+    line = (-151.3, -22.75)
+    plot_guinier(tmp_path / "guinier.png", x**2, {"original": -22.75 - 80 * x, "mtf": -10 + x}, -1234.5, line)
+    directions = np.tile([0.0, 0.0, 1.0], (384, 1))
+    cones = ConicalFsc(directions, np.tile(falling, (384, 1)), 12 + 1e-3 * rng.random(384), 0.123)
+    plot_cones(tmp_path / "cones.png", cones, 1.0)
+    for scale in (1e-10, 3e-4, 1e5):
+        plot_spectra(
+            tmp_path / "spectra.png", x, {"noise, group 12": scale * (1 + 7 * falling)}, "Noise power"
+        )
+    plot_fsc_history(tmp_path / "history.png", x, {"1": falling, "final": falling})
+    history = {"iteration": np.arange(25), **{f"class_{k:03d}": np.full(25, 0.01 * k) for k in range(1, 15)}}
+    plot_class_sizes(tmp_path / "sizes.png", history)
+    assert len(drawn) == 3 + 1 + 1 + 3 + 1 + 1
+    assert [
+        (figure.axes[0].get_title(loc="left"), crowded(figure)) for figure in drawn if crowded(figure)
+    ] == []
 
 
 def test_resolution_of_a_curve() -> None:
