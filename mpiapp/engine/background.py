@@ -57,7 +57,7 @@ class BackgroundWriter:
     def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
         """As the writer's method of this name."""
         self.wait()
-        self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
+        self._ask(("plots", replace(state, maps=[]), volume))
 
     def wait(self, but: int = 0) -> None:
         """Until the files of all iterations are there but those of the last few."""
