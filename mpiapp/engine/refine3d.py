@@ -77,10 +77,8 @@ class Refinement(Job):
             log.emit(lines.converged())
         s.current_size = image_size(self.policy, s)
         s.perturbation = next_perturbation(s.perturbation, self.setup.seed, s.iteration, self.config.perturb)
-        if not self._correlate:
-            s.previous_accuracy_rot_deg = s.accuracy_rot_deg
-            if s.iteration > 1:
-                self._estimate_accuracies()
+        if not self._correlate and s.iteration > 1:
+            self._estimate_accuracies()
         if s.iteration > 1 and not s.converged:
             log.emit(
                 lines.iteration_start(

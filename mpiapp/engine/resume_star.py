@@ -265,5 +265,4 @@ def _schedule(files: Files, config: RefineConfig, iteration: int) -> Schedule:
         smallest_offset_A=o.smallest_change_offsets_A,
         accuracy_rot_deg=o.accuracy_rot_deg,
         accuracy_trans_A=o.accuracy_trans_A,
-        previous_accuracy_rot_deg=o.accuracy_rot_deg,
     )

@@ -44,7 +44,6 @@ class Schedule:
     last_step_deg: float = 0.0  # fine angular step of the iteration before; 0: poses came from elsewhere
     accuracy_rot_deg: float = UNKNOWN
     accuracy_trans_A: float = UNKNOWN
-    previous_accuracy_rot_deg: float = UNKNOWN
     fine_enough: bool = False
     converged: bool = False
     psi_step_deg: float | None = None  # coarse in-plane step where references are class averages
