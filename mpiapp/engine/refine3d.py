@@ -179,8 +179,7 @@ class Refinement(Job):
     def _finish(self, state: RunState, result: MapResult) -> None:
         writer = cast(RefinementWriter, self.writer)  # or one in the background that passes calls on
         assert result.joined is not None
-        writer.final(state, result.joined, result.unfiltered)
-        writer.plots(state, result.joined)
+        writer.finish(state, result.joined, result.unfiltered)
         log.emit(
             messages.ending(
                 self.names, self.setup, state, self.options.solvent_correct_fsc, self.options.tau2_fudge
