@@ -23,10 +23,14 @@ from pathlib import Path
 
 import numpy as np
 from gpu_growth import make_case
+from numpy.typing import NDArray
 
 from mpiapp.io.checkpoint import load_checkpoint
 from mpiapp.io.outputs import OutputNames
 from mpiapp.io.star import read_star
+from mpiapp.report.style import COLOURS, figure, write_csv
+
+Figures = NDArray[np.float64]  # milliseconds of expectation a particle, seconds of M, of the rest, of all
 
 COMMON = """
     --particle_diameter 330 --oversampling 1 --offset_range 5 --offset_step 2 --ctf --norm --scale
@@ -67,6 +71,33 @@ def run(command: str, star: Path, root: Path, n_classes: int, iterations: int, v
     return ends
 
 
+def plot(path: Path, measured: dict[tuple[str, int], Figures]) -> None:
+    """Expectation a particle and whole iterations against the number of classes (Kimanius et al. 2016, figure 4D-E)."""
+    panels_of = {0: "Expectation (ms a particle)", 3: "Whole iteration (s)"}
+    with figure(path, 9, 4) as fig:
+        for panel, (part, label) in zip(fig.subplots(1, 2), panels_of.items(), strict=True):
+            for command, colour in zip(OWN, COLOURS, strict=False):
+                numbers = sorted(k for job, k in measured if job == command)
+                if numbers:
+                    values = [measured[command, k][part] for k in numbers]
+                    panel.plot(numbers, values, "o-", color=colour, label=command)
+            numbers = sorted({k for _, k in measured})
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(numbers, [str(k) for k in numbers])
+            panel.minorticks_off()
+            panel.set(xlabel="Classes", ylabel=label, ylim=(0, None), title="Median from iteration 2 on")
+            panel.grid(axis="both")
+            panel.legend()
+    keys = sorted(measured)
+    columns = {
+        "is_class2d": [float(job == "class2d") for job, _ in keys],
+        "classes": [float(k) for _, k in keys],
+    }
+    values = np.array([measured[key] for key in keys]).T
+    names = ("E_ms_a_particle", "M_s", "rest_s", "whole_s")
+    write_csv(path, {**columns, **dict(zip(names, values, strict=True))})
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -77,11 +108,15 @@ def main() -> None:
     parser.add_argument("--class2d", type=int, nargs="*", default=[50, 200], metavar="K")
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--particles", type=int, default=0, help="so many instead of those of the folder")
+    parser.add_argument(
+        "--plot", type=Path, help="picture of the figures against the number of classes, .png"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the logs, with device time by kernel")
     a = parser.parse_args()
     print(
         "job", "K", "iteration", "size", "E_ms_a_particle", "M_s", "rest_s", "whole_s", sep="\t", flush=True
     )
+    measured: dict[tuple[str, int], Figures] = {}
     star = a.folder / "particles.star"
     if a.particles:
         box = int(read_star(star)["optics"]["rlnImageSize"].iloc[0])
@@ -93,13 +128,16 @@ def main() -> None:
                 ends = run(command, star, root, n_classes, a.iterations, a.verbose)
                 state = load_checkpoint(OutputNames(str(root)).checkpoints()[-1][1])[0]
             history, n = state["history"], len(state["half"])
+            rows = []
             for k, whole in enumerate(np.diff(ends)):
                 e, m = (float(history[f"{part}_s"][k]) for part in ("expectation", "maximization"))
                 size = int(history["current_size"][k])
-                numbers_of = (1000 * e / n, m, whole - e - m, whole)
-                print(
-                    command, n_classes, k + 1, size, *(f"{x:.3f}" for x in numbers_of), sep="\t", flush=True
-                )
+                rows.append((1000 * e / n, m, whole - e - m, whole))
+                print(command, n_classes, k + 1, size, *(f"{x:.3f}" for x in rows[-1]), sep="\t", flush=True)
+            measured[command, n_classes] = np.median(rows[1:] or rows, axis=0)
+    if a.plot:
+        plot(a.plot, measured)
+        print(f"picture: {a.plot}")
 
 
 if __name__ == "__main__":

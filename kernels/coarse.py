@@ -57,6 +57,29 @@ def _log_priors(log_row, log_shift, first):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**JIT)
+def _turned_rows(  # type: ignore[no-untyped-def]
+    images, optics, pixels, turns, phases, i, scratch, row, powers, real, imaginary
+):
+    """Image i at every in-plane angle and shift (rows j * n_trans + t), and what |P|^2 counts at every angle."""
+    n_trans = turns.shift_A.shape[0]
+    for j in range(turns.cosine.size):
+        base_row(images, optics, pixels, i, j, turns.cosine[j], turns.sine[j], scratch, row, powers[j])
+        for t in range(n_trans):
+            r = j * n_trans + t
+            shifted(row, images, optics, pixels, phases, i, j, turns, t, real[r], imaginary[r])
+
+
+@numba.njit(**JIT)
+def _lowest_that_counts(even, odd, row_best, best, fraction):  # type: ignore[no-untyped-def]
+    """Log weight below which all states together weigh less than what is left out anyway."""
+    total = 0.0
+    for r in range(row_best.size):
+        if row_best[r] > best - CUTOFF:
+            total += sum_of_weights(even[r], best) + sum_of_weights(odd[r], best)
+    return best + np.float32(np.log((1.0 - fraction) * total / (2 * even.size)))
+
+
+@numba.njit(**JIT)
 def global_search(  # type: ignore[no-untyped-def]
     images,
     optics,
@@ -110,13 +133,7 @@ def global_search(  # type: ignore[no-untyped-def]
     found_prior = np.empty(1024, np.float32)
     priors = np.empty(1024, np.float32)
     for i in range(n_img):
-        for j in range(n_psi):
-            c = turns.cosine[j]
-            s = turns.sine[j]
-            base_row(images, optics, pixels, i, j, c, s, scratch, row, powers[j])
-            for t in range(n_trans):
-                r = j * n_trans + t
-                shifted(row, images, optics, pixels, phases, i, j, turns, t, real[r], imaginary[r])
+        _turned_rows(images, optics, pixels, turns, phases, i, scratch, row, powers, real, imaginary)
         lo = row_range[i, 0]
         hi = row_range[i, 1]
         even = np.dot(real, table[0, lo:hi].T)
@@ -133,12 +150,7 @@ def global_search(  # type: ignore[no-untyped-def]
             best = max(best, row_best[r])
         limit = best
         if not correlate:
-            total = 0.0
-            for r in range(n_psi * n_trans):
-                if row_best[r] > best - CUTOFF:
-                    total += sum_of_weights(even[r], best) + sum_of_weights(odd[r], best)
-            # all states below this limit together weigh less than what is left out anyway
-            limit = best + np.float32(np.log((1.0 - fraction) * total / (2 * even.size)))
+            limit = _lowest_that_counts(even, odd, row_best, best, fraction)
         m = 0
         for half in range(2):
             scores = even if half == 0 else odd

@@ -70,7 +70,7 @@ extern "C" __global__ void background(const float* __restrict__ raw, const long 
 
 // The moved and scaled image inside a circle and with its corners taken away; a bad image becomes 0.
 //   gain (n_img); fill (n_img, box, box) noise for the outside of the circle, or null for the mean;
-//   masked, unmasked (n_img, box, box), written. Grid: (box * box / 256 rounded up, n_img).
+//   masked, unmasked (n_img, box, box), written; masked may be null. Grid: (box * box / 256 rounded up, n_img).
 extern "C" __global__ void mask_images(const float* __restrict__ raw, const long long* __restrict__ slot,
                                        const int2* __restrict__ shift, const float* __restrict__ gain,
                                        const float* __restrict__ circle, const float* __restrict__ corners,
@@ -82,12 +82,13 @@ extern "C" __global__ void mask_images(const float* __restrict__ raw, const long
     const int i = blockIdx.y;
     const long long at = static_cast<long long>(i) * n + k;
     if (bad[i]) {
-        masked[at] = unmasked[at] = 0.0f;
+        if (masked) masked[at] = 0.0f;
+        unmasked[at] = 0.0f;
         return;
     }
     const float value = gain[i] * moved(raw + slot[i] * n, box, k / box, k % box, shift[i]);
     const float outside = fill ? fill[at] : gain[i] * mean[2 * i], corner = gain[i] * mean[2 * i + 1];
-    masked[at] = (value - outside) * circle[k] + outside;
+    if (masked) masked[at] = (value - outside) * circle[k] + outside;
     unmasked[at] = (value - corner) * corners[k] + corner;
 }
 

@@ -178,6 +178,7 @@ __device__ __forceinline__ long long grid_size(int radius, int planar) {
 //   of_class (n_row) class of each row of the table;
 //   grid (n_class, 2R+1, 2R+1, R+1) float4: real, imaginary, weight, unused; without the first axis of space for class
 //   averages (planar); or slices (n_orientation, n_still) float4, the other one null; added to.
+//   contrasts (n_img, n_still) values of the CTF where these are known already, else null.
 // Grid: (n_still / 128 rounded up, n_img).
 extern "C" __global__ void back_project(const int* __restrict__ entry_start, const Entry* __restrict__ entries,
                                         const float* __restrict__ orientation, const float2* __restrict__ rows,
@@ -185,7 +186,8 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
                                         const float* __restrict__ place_x, const float* __restrict__ place_y,
                                         const float* __restrict__ sx, const float* __restrict__ sy,
                                         const float* __restrict__ even, const float* __restrict__ weight_of,
-                                        int n_still, const float* __restrict__ ctf, const float* __restrict__ scale,
+                                        int n_still, const float* __restrict__ ctf,
+                                        const float* __restrict__ contrasts, const float* __restrict__ scale,
                                         const int* __restrict__ group, const StillOptics* __restrict__ optics,
                                         const int* __restrict__ of_class, int radius, float padding, int planar,
                                         float4* __restrict__ grid, const int* __restrict__ number, float4* __restrict__ slices) {
@@ -196,7 +198,8 @@ extern "C" __global__ void back_project(const int* __restrict__ entry_start, con
     const long long at = static_cast<long long>(o) * n_still + p;
     const float inverse = weight_of[at];
     if (inverse == 0.0f) return;
-    const float f = contrast(ctf + 8 * i, sx[at], sy[at], even ? even[at] : 0.0f);
+    const float f = contrasts ? contrasts[static_cast<long long>(i) * n_still + p]
+                              : contrast(ctf + 8 * i, sx[at], sy[at], even ? even[at] : 0.0f);
     const bool premultiplied = optics[o].premultiplied != 0.0f;
     const float factor = premultiplied ? inverse : scale[i] * f * inverse;
     const float power = premultiplied ? scale[i] * f * f * inverse : scale[i] * scale[i] * f * f * inverse;

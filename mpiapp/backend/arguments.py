@@ -121,32 +121,33 @@ def _gamma_even(setup: ImagingSetup, pixels: Pixels, psi_deg: NDArray[np.float64
 
 def make_map_side(
     setup: ImagingSetup,
-    model: HalfModel,
-    search: Search,
+    sigma2: NDArray[np.float64],
+    r_max: int,
     box: int,
     pixel_size_A: float,
-    phases: bool = True,
+    search: Search | None = None,
 ) -> MapSide:
     """Pixels, weights and phases of back-projection for images of one box and pixel size; rows are set per batch.
 
     Parameters
     ----------
-    phases : whether to compute the phases of the shifts, which take numba's kernels.
+    sigma2 : (n_optics, n_shells) noise variance, whose inverse is the weight of an image.
+    search : where phases are needed, of whose shifts; they take numba's kernels.
     """
-    pixels = map_pixels(setup, box, pixel_size_A, search.r_max)
+    pixels = map_pixels(setup, box, pixel_size_A, r_max)
     x, y = pixels.kx.astype(float), pixels.ky.astype(float)
     unit = 1.0 / (box * pixel_size_A)
     ratio = shell_ratio(box, pixel_size_A, setup.box, setup.pixel_size_A)
     shell = np.minimum(round_half_away(np.hypot(x, y) / ratio), setup.n_shells - 1)
     frequency, weight, back, even, place = [], [], [], [], []
-    for group, sigma2 in zip(setup.optics, model.sigma2, strict=True):
+    for group, noise in zip(setup.optics, sigma2, strict=True):
         m = np.asarray(group.magnification, float).reshape(2, 2)
         frequency.append(m @ np.stack([x, y]) * unit)
         # what a magnification takes out of the sphere must not be written: it goes to the origin, without weight
-        inside = np.hypot(*(m @ np.stack([x, y]))) / group.ratio <= search.r_max + 1e-6
+        inside = np.hypot(*(m @ np.stack([x, y]))) / group.ratio <= r_max + 1e-6
         place.append(np.where(inside, np.stack([x, y]), 0.0))
-        used = inside & (sigma2[shell] > 0)
-        weight.append(np.where(used, 1.0 / np.where(used, sigma2[shell], 1.0), 0.0))
+        used = inside & (noise[shell] > 0)
+        weight.append(np.where(used, 1.0 / np.where(used, noise[shell], 1.0), 0.0))
         back.append(m / group.ratio)
         even.append(
             even_gamma(group.even_zernike, *frequency[-1]) if any(group.even_zernike) else np.zeros(x.size)
@@ -155,7 +156,7 @@ def make_map_side(
     has_even = any(any(g.even_zernike) for g in setup.optics)
     x32, y32 = x.astype(np.float32), y.astype(np.float32)
     tables = [np.zeros((0, 2, 0), np.float32)] * 2
-    if phases:
+    if search is not None:
         offsets = search.fine_shifts_A[: search.shift_children] - search.coarse_shifts_A[0]
         tables = [still_phases(x32, y32, shifts * unit) for shifts in (search.coarse_shifts_A, offsets)]
     return MapSide(

@@ -76,6 +76,17 @@ class HalfModel:
     offset_centre_A: F64  # (n_class, 2) centre of the prior of offsets for class averages, or (1, 2) for all
 
 
+@dataclass(frozen=True)
+class ImageOptions:
+    """How the CTF of images at known poses is taken into account, and whether their corners are (`model.ctf.ctf`)."""
+
+    ctf: bool  # False leaves the CTF out
+    phase_flipped: bool = False
+    only_flip_phases: bool = False
+    intact_first_peak: bool = False
+    corners: bool = False
+
+
 class Backend(Protocol):
     """Arrays on a device and the operations that need kernels."""
 
@@ -95,6 +106,32 @@ class Backend(Protocol):
         result marks particles whose image is not finite; they contribute nothing.
         """
 
+    def back_project(
+        self,
+        setup: ImagingSetup,
+        r_max: int,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        options: ImageOptions,
+        *,
+        weights: F64 | None = None,
+        step: Callable[[int], object] = lambda n: None,
+    ) -> tuple[Any, int]:
+        """Sums D and W of particles at known poses, without noise weighting: D += w CTF X, W += w CTF^2.
+
+        Parameters
+        ----------
+        r_max : highest frequency of the model in pixels
+        weights : (n,) w of the particles; none: 1
+        step : called with the number of particles done
+
+        Returns
+        -------
+        grid : (2 R + 1, 2 R + 1, R + 1, 3 or more) real and imaginary part of D, W, where this backend computes
+        n_bad : images left out because they hold NaN or infinity
+        """
+
     def slices(
         self,
         volume: NDArray[np.float32],
@@ -107,7 +144,7 @@ class Backend(Protocol):
         """Central slices of a padded transform (flat, interleaved): (n, 2, n_pix) float32."""
 
     def symmetrise(self, sums: F64, group: PointGroup, padding: float) -> F64:
-        """Sum a grid over the operators of a point group (refinement.md 2.6)."""
+        """Sum a grid over the operators of a point group (refinement.md 2.6): a new grid, or the same one for C1."""
 
     def to_device(self, array: NDArray[Any]) -> Any:
         """A host array as this backend computes with it; ``model.arrays`` has the functions for it."""

@@ -27,6 +27,12 @@ def batches_of(
             yield rows[start : start + size]
 
 
+def even_batch(n: int, largest: int, lanes: int) -> int:
+    """Size of batches of n images that keep all lanes busy to the end."""
+    rounds = -(-n // (lanes * largest))
+    return max(1, -(-n // (lanes * rounds))) if n else 1
+
+
 def neighbourhoods(setup: ImagingSetup, search: Search, poses: Poses) -> LocalNeighbourhoods | None:
     """Directions near each particle's orientation, None in a global search."""
     if search.sigma_deg is None:

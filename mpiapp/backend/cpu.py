@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.base import HalfModel, ImageOptions, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of, neighbourhoods
+from mpiapp.backend.insertion import back_project
 from mpiapp.backend.task import Task
 from mpiapp.kernels.slicing import slice_directions
 from mpiapp.kernels.symmetrise import symmetrise_planes
@@ -70,6 +71,23 @@ class CpuBackend:
                 done.result()
             return task.total(), out, bad
 
+    def back_project(
+        self,
+        setup: ImagingSetup,
+        r_max: int,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        options: ImageOptions,
+        *,
+        weights: NDArray[np.float64] | None = None,
+        step: Callable[[int], object] = lambda n: None,
+    ) -> tuple[NDArray[np.float64], int]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return back_project(
+            setup, r_max, data, poses, read, options, weights=weights, threads=self.threads, step=step
+        )
+
     def slices(
         self, volume: F32, radius: int, padding: float, matrices: NDArray[np.float64], kx: F32, ky: F32
     ) -> F32:
@@ -109,15 +127,16 @@ class CpuBackend:
 
     def symmetrise(self, sums: NDArray[np.float64], group: PointGroup, padding: float) -> NDArray[np.float64]:
         """See :class:`mpiapp.backend.base.Backend`."""
-        out = sums.copy()
         operators = np.ascontiguousarray(group.operators[1:])
-        if len(operators):
-            radius = sums.shape[2] - 1
-            planes = np.linspace(0, sums.shape[0], 8 * self.threads + 1).astype(int)
-            jobs = [
-                self.pool.submit(symmetrise_planes, sums, radius, operators, a, b, out)
-                for a, b in pairwise(planes)
-            ]
-            for job in jobs:
-                job.result()
+        if not len(operators):
+            return sums
+        out = sums.copy()
+        radius = sums.shape[2] - 1
+        planes = np.linspace(0, sums.shape[0], 8 * self.threads + 1).astype(int)
+        jobs = [
+            self.pool.submit(symmetrise_planes, sums, radius, operators, a, b, out)
+            for a, b in pairwise(planes)
+        ]
+        for job in jobs:
+            job.result()
         return out

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
-from mpiapp.backend.batches import batches_of, neighbourhoods
+from mpiapp.backend.base import HalfModel, ImageOptions, ImagingSetup, ReadImages
+from mpiapp.backend.batches import batches_of, even_batch, neighbourhoods
 from mpiapp.backend.gpu_arrays import device_module, to_device
 from mpiapp.backend.gpu_busy import BusyTime
 from mpiapp.backend.gpu_cache import ImageCache
 from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
+from mpiapp.backend.gpu_insertion import insert_particles
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
@@ -37,12 +38,6 @@ LANES = 2
 CACHE_SHARE = 0.4
 
 
-def even_batch(n: int, largest: int) -> int:
-    """Size of batches of n images that keep all lanes busy to the end."""
-    rounds = -(-n // (LANES * largest))
-    return max(1, -(-n // (LANES * rounds))) if n else 1
-
-
 class GpuBackend:
     """Expectation and the loops of the maximization on one device.
 
@@ -53,6 +48,8 @@ class GpuBackend:
     memory : bytes of device memory to use at most, 0 for what is free.
     batch : images in work together, 0 for as many as fit;  clock : log the device's time by kernel.
     """
+
+    lanes = LANES
 
     def __init__(
         self, device: int = 0, precision: str = "auto", memory: int = 0, batch: int = 0, clock: bool = False
@@ -90,53 +87,90 @@ class GpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         begun = time.monotonic()
         with self.device:
+            near_work = self.pool.submit(neighbourhoods, setup, search, poses)  # on processors
             task = self._make_task(setup, model, search, data, poses)
-            near = neighbourhoods(setup, search, poses)
+            near = near_work.result()
             out, bad = Poses.zeros(len(data)), np.zeros(len(data), bool)
-            streams: queue.Queue[Any] = queue.Queue()
-            for _ in range(LANES):
-                streams.put(self.cupy.cuda.Stream(non_blocking=True))
-            self.cupy.cuda.get_current_stream().synchronize()
 
-            def run(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-                """Rows that are left, because memory did not suffice."""
+            def work(rows: NDArray[np.int64]) -> None:
                 if task.stopped:
-                    return rows[:0]
-                stream = streams.get()
-                try:
-                    part: Poses | None
-                    with self.device, stream:
-                        mine = data.take(rows)
-                        raw = self.cache.get(mine, setup.optics[int(mine.optics[0])].box, read)
-                        with self.busy.work():
-                            part, bad[rows] = task.run(mine, poses.take(rows), raw, near, rows)
-                    out.put(rows, part)
-                except Exception as fault:
-                    if not is_out_of_memory(fault):
-                        raise
-                    part = None
-                finally:
-                    streams.put(stream)
-                if part is None:
-                    free_unused(self.cupy)
-                    return rows
+                    return
+                mine = data.take(rows)
+                raw = self.cache.get(mine, setup.optics[int(mine.optics[0])].box, read)
+                with self.busy.work():
+                    part, bad[rows] = task.run(mine, poses.take(rows), raw, near, rows)
+                out.put(rows, part)
                 task.stopped = step(rows.size) or task.stopped
-                return rows[:0]
 
             n_class = len(model.transforms)
-            size = self.batch or even_batch(len(data), self._planned_batch(setup, search, n_class))
+            size = self.batch or even_batch(len(data), self._planned_batch(setup, search, n_class), LANES)
             batches = list(batches_of(setup, data, task.order(near), size))
             try:
                 for rows in batches:
                     self.cache.fetch(data.take(rows), setup.optics[int(data.optics[rows[0]])].box, read)
-                jobs = [self.pool.submit(run, rows) for rows in batches]
-                for left in [job.result() for job in jobs]:
-                    self._in_halves(run, left)
+                self.in_batches(batches, work)
             finally:
                 self.cache.settle()
             sums = task.total()
             self._report(task.errors, time.monotonic() - begun)
             return sums, out, bad
+
+    def back_project(
+        self,
+        setup: ImagingSetup,
+        r_max: int,
+        data: ParticleData,
+        poses: Poses,
+        read: ReadImages,
+        options: ImageOptions,
+        *,
+        weights: NDArray[np.float64] | None = None,
+        step: Callable[[int], object] = lambda n: None,
+    ) -> tuple[Any, int]:
+        """See :class:`mpiapp.backend.base.Backend`; a device array with a fourth, unused number a voxel."""
+        with self.device:
+            return insert_particles(
+                self, setup, r_max, data, poses, read, options, weights=weights, step=step
+            )
+
+    def in_batches(
+        self, batches: Sequence[NDArray[np.int64]], work: Callable[[NDArray[np.int64]], None]
+    ) -> None:
+        """Work on batches of particles on several streams; one for which memory does not suffice, again in halves.
+
+        Parameters
+        ----------
+        work : called with rows; where it runs out of memory it must not have changed anything.
+
+        Raises
+        ------
+        DeviceError
+            Memory does not suffice for one particle.
+        """
+        streams: queue.Queue[Any] = queue.Queue()
+        for _ in range(LANES):
+            streams.put(self.cupy.cuda.Stream(non_blocking=True))
+        self.cupy.cuda.get_current_stream().synchronize()
+
+        def run(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+            """Rows that are left, because memory did not suffice."""
+            stream = streams.get()
+            try:
+                with self.device, stream:
+                    work(rows)
+                return rows[:0]
+            except Exception as fault:
+                if not is_out_of_memory(fault):
+                    raise
+            finally:
+                streams.put(stream)
+            # out of the handler, or the traceback would keep the arrays of what was tried
+            free_unused(self.cupy)
+            return rows
+
+        jobs = [self.pool.submit(run, rows) for rows in batches]
+        for left in [job.result() for job in jobs]:
+            self._in_halves(run, left)
 
     def _in_halves(
         self, run: Callable[[NDArray[np.int64]], NDArray[np.int64]], rows: NDArray[np.int64]
@@ -174,7 +208,7 @@ class GpuBackend:
         """Keep no more images on the device; they are read anew for each batch."""
         if self.cache.limit:
             logging.getLogger("mpiapp").warning(
-                " WARNING: images are no longer kept on the device, their memory is needed; they are read in each iteration"
+                "images are no longer kept on the device, their memory is needed; they are read in each iteration"
             )
         self.cache.give_up()
 

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.gpu_back_projection import ENTRY_WORDS, Target, back_project
 from mpiapp.backend.gpu_coarse import grouped, image_starts
 from mpiapp.backend.gpu_groups import Groups, starts
 from mpiapp.backend.gpu_images import DeviceImages, MapSide
-from mpiapp.backend.gpu_kernels import MOST_ROWS, blocks
+from mpiapp.backend.gpu_kernels import blocks
 from mpiapp.backend.gpu_pass import Pass
 from mpiapp.backend.gpu_references import Rows, Slices
 from mpiapp.backend.gpu_select import Selection, select
 from mpiapp.kernels.arguments import Posterior
-
-ENTRY_WORDS = 8
 
 
 @dataclass
@@ -33,22 +32,6 @@ class Scored:
     scores: Any
     out_start: Any
     found: Any  # accepted ones
-
-
-@dataclass
-class Target:
-    """What back-projection adds to."""
-
-    grid: Any  # (n_class, 2 R + 1, 2 R + 1, R + 1, 4) float32, without the first axis of space for averages
-    padding: float
-    planar: bool
-    # (orientations of the fine grid of all classes, n_still, 4) float32: sums that are inserted at the end
-    slices: Any = None
-
-    @property
-    def radius(self) -> int:
-        """R of the grid."""
-        return int(self.grid.shape[-2]) - 1
 
 
 def fine_pass(
@@ -89,15 +72,8 @@ def fine_pass(
     )
     start = image_starts(cupy, image_of, out_start, n)
     chosen = select(p.kernels, scores, start, fraction, 0, correlate)
-    m = int(chosen.found.size)
-    entries = cupy.empty((m, ENTRY_WORDS), np.float32)
-    orientation = cupy.empty((m, 6), np.float32)
-    listed, child, shift = (cupy.empty(m, np.int32) for _ in range(3))
-    arguments = (chosen.found, m, out_start, int(image_of.size), *family, image_of, psi_of, groups.d_start,
-                 groups.t_start, groups.n_t, rows, groups.shifts, scores, chosen.best, chosen.total, images.group,
-                 p.optics, still.optics, p.cosine, p.sine, p.shift_A, slices.rows.matrices, entries, orientation, listed,
-                 child, shift)  # fmt: skip
-    p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
+    scored = Scored(groups, image_of, psi_of, rows, slices.rows, scores, out_start, chosen.found)
+    entries, orientation, listed, child, shift = _decoded(p, scored, chosen, images, still, family)
     entry_start = starts(cupy, chosen.count, np.int32)
     cross, power = _reference_sums(p, slices.rows.table, entries, entry_start, base, weight, n, n_shell)
     direction = groups.directions[listed]
@@ -128,10 +104,32 @@ def fine_pass(
     )
 
     def project() -> None:
-        _back_project(p, images, still, target, slices.rows, entries, entry_start, orientation, number)
+        back_project(
+            p.kernels, images, still, target, slices.rows.of_class, entries, entry_start, orientation, number
+        )
 
-    scored = Scored(groups, image_of, psi_of, rows, slices.rows, scores, out_start, chosen.found)
     return posterior, scored, project
+
+
+def _decoded(
+    p: Pass,
+    scored: Scored,
+    chosen: Selection,
+    images: DeviceImages,
+    still: MapSide,
+    family: tuple[int, int, int],
+) -> tuple[Any, Any, Any, Any, Any]:
+    """The accepted states, one a row: entries and orientations, as `back_project` takes them, the place of the coarse
+    direction in the list of directions, number of the child, number of the fine shift."""
+    cupy, groups, m = p.kernels.cupy, scored.groups, int(scored.found.size)
+    entries, orientation = cupy.empty((m, ENTRY_WORDS), np.float32), cupy.empty((m, 6), np.float32)
+    listed, child, shift = (cupy.empty(m, np.int32) for _ in range(3))
+    arguments = (scored.found, m, scored.out_start, int(scored.image_of.size), *family, scored.image_of, scored.psi_of,
+                 groups.d_start, groups.t_start, groups.n_t, scored.rows, groups.shifts, scored.scores, chosen.best,
+                 chosen.total, images.group, p.optics, still.optics, p.cosine, p.sine, p.shift_A, scored.slices.matrices,
+                 entries, orientation, listed, child, shift)  # fmt: skip
+    p.kernels.launch("sums.cu", "decode_entries", (blocks(m),), arguments)
+    return entries, orientation, listed, child, shift
 
 
 def _sums_by(cupy: Any, index: Any, weights: Any, n: int) -> Any:
@@ -153,35 +151,6 @@ def _reference_sums(
         "sums.cu", name, (blocks(p.n_pix, 128), n), arguments, block=128, shared=8 * (n_shell + 2)
     )
     return cross, power
-
-
-def _back_project(
-    p: Pass,
-    images: DeviceImages,
-    still: MapSide,
-    target: Target,
-    rows: Rows,
-    entries: Any,
-    entry_start: Any,
-    orientation: Any,
-    number: Any,
-) -> None:
-    arguments = (entry_start, entries, orientation, images.rows, still.kx, still.ky, still.place_x, still.place_y,
-                 still.sx, still.sy, still.even, still.weight, still.n_pix, images.ctf, images.scale, images.group,
-                 still.optics, rows.of_class, target.radius, target.padding, target.planar, target.grid, number,
-                 target.slices)  # fmt: skip
-    grid = (blocks(still.n_pix, 128), len(images.rows))
-    p.kernels.launch("sums.cu", "back_project", grid, arguments, block=128)
-
-
-def insert_slices(p: Pass, target: Target, still: MapSide, fine: Rows) -> None:
-    """Add the sums by orientation to the grid."""
-    rows = len(fine.matrices)
-    arguments = (target.slices, fine.matrices, p.cosine, p.sine, rows, p.n_psi, still.optics, still.place_x, still.place_y,
-                 still.n_pix, fine.of_class, target.radius, target.padding, target.planar, target.grid)  # fmt: skip
-    grid = (blocks(still.n_pix, 128), min(rows * p.n_psi, MOST_ROWS))
-    p.kernels.launch("sums.cu", "insert_slices", grid, arguments, block=128)
-    target.slices = None
 
 
 def _best(

@@ -16,7 +16,7 @@ from mpiapp.backend.prepare import image_radius, map_pixels
 from mpiapp.model.aberrations import demodulation, magnify
 from mpiapp.model.fourier import axis_frequencies
 from mpiapp.model.interpolation import kaiser_transform, plane_radius
-from mpiapp.model.masks import mask_noise, soft_circle
+from mpiapp.model.masks import inscribed_circle, mask_noise, soft_circle
 from mpiapp.model.noise import spectrum_to_group
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
 from mpiapp.model.pixels import round_half_away
@@ -24,15 +24,21 @@ from mpiapp.model.search import Search
 
 
 @dataclass
-class DeviceImages:
-    """Prepared images of a batch."""
+class UnmaskedImages:
+    """Images of a batch as they go into maps."""
 
-    planes: Any  # (n, rows, columns) complex64 padded transforms of the masked images
-    plane_radius: int
     rows: Any  # (n, n_still) complex64 unmasked transforms at the pixels of the images
     ctf: Any  # (n, 8) float32
     scale: Any  # (n,) float32
     group: Any  # (n,) int32 optics group
+
+
+@dataclass
+class DeviceImages(UnmaskedImages):
+    """Prepared images of a batch."""
+
+    planes: Any  # (n, rows, columns) complex64 padded transforms of the masked images
+    plane_radius: int
     old_A: NDArray[np.float64]  # (n, 2) whole-pixel offsets that were applied
     power: Any  # (n, L / 2 + 1) float32, |X|^2 by shell of the image
     bad: Any  # (n,) int32
@@ -41,7 +47,7 @@ class DeviceImages:
         """Some of the images, without copies."""
         k = slice(first, last)
         return DeviceImages(
-            self.planes[k], self.plane_radius, self.rows[k], self.ctf[k], self.scale[k], self.group[k], self.old_A[k],
+            self.rows[k], self.ctf[k], self.scale[k], self.group[k], self.planes[k], self.plane_radius, self.old_A[k],
             self.power[k], self.bad[k],
         )  # fmt: skip
 
@@ -90,10 +96,10 @@ def make_kind(
         box,
         max(image_radius(o, search.r_max) for _, o in members),
         put(circle),
-        put(soft_circle(box, box / 2 - 1, 2)),
+        put(inscribed_circle(box)),
         put(window.astype(np.float32)),
         phases,
-        _make_still(kernels, setup, model, search, box, pixel_size_A),
+        make_still(kernels, setup, model.sigma2, search.r_max, box, pixel_size_A),
     )
 
 
@@ -104,12 +110,18 @@ def _odd_phase(optics: OpticsModel) -> NDArray[np.complex64]:
     return np.asarray(phase, np.complex64)
 
 
-def _make_still(
-    kernels: Kernels, setup: ImagingSetup, model: HalfModel, search: Search, box: int, pixel_size_A: float
+def make_still(
+    kernels: Kernels,
+    setup: ImagingSetup,
+    sigma2: NDArray[np.float64],
+    r_max: int,
+    box: int,
+    pixel_size_A: float,
 ) -> MapSide:
+    """Back-projection's constants for images of one box and pixel size; ``sigma2`` as for `make_map_side`."""
     put = kernels.cupy.asarray
-    side = make_map_side(setup, model, search, box, pixel_size_A, phases=False)
-    pixels = map_pixels(setup, box, pixel_size_A, search.r_max)
+    side = make_map_side(setup, sigma2, r_max, box, pixel_size_A)
+    pixels = map_pixels(setup, box, pixel_size_A, r_max)
     sign = (1 - 2 * ((pixels.kx + pixels.ky) % 2)) / float(box) ** 2
     factor = np.tile(sign.astype(np.complex64), (len(setup.optics), 1))
     for g, o in enumerate(setup.optics):
@@ -144,28 +156,9 @@ def prepare(
     moves = round_half_away(poses.origin_A / pixel_size_A)
     shift = cupy.asarray(np.clip(moves, -box, box).astype(np.int32))
     gain = cupy.asarray((model.average_norm / poses.norm).astype(np.float32))
-    mean, bad = cupy.empty((n, 2), np.float32), cupy.empty(n, np.int32)
-    store, slot = raw
-    kernels.launch(
-        "images.cu", "background", (n,), (store, slot, shift, kind.circle, kind.corners, box, mean, bad)
-    )
     fill = None if setup.zero_mask else cupy.asarray(_noise(setup, model, data, box))
-    masked, unmasked = (cupy.empty((n, box, box), np.float32) for _ in range(2))
-    arguments: tuple[Any, ...] = (
-        store,
-        slot,
-        shift,
-        gain,
-        kind.circle,
-        kind.corners,
-        mean,
-        bad,
-        fill,
-        box,
-        masked,
-        unmasked,
-    )
-    kernels.launch("images.cu", "mask_images", (blocks(box * box), n), arguments)
+    masked = cupy.empty((n, box, box), np.float32)
+    unmasked, bad = mask(kernels, raw, shift, gain, kind.circle, kind.corners, fill, masked)
     with kernels.timed("transforms of images"):
         transform = cupy.fft.rfft2(masked)
     power = cupy.zeros((n, box // 2 + 1), np.float32)
@@ -173,25 +166,52 @@ def prepare(
     if kind.phases:
         masked = _demodulated(cupy, kind, data, transform, masked)
     planes = _planes(kernels, kind, masked)
-    rows = cupy.empty((n, kind.still.n_pix), np.complex64)
     group = cupy.asarray(data.optics)
-    with kernels.timed("transforms of images"):
-        transform = cupy.fft.rfft2(unmasked)
-    arguments = (
-        transform,
-        np.int64(transform[0].size),
-        kind.still.index,
-        kind.still.factor,
-        group,
-        kind.still.n_pix,
-        rows,
-    )
-    kernels.launch("images.cu", "gather_rows", (blocks(kind.still.n_pix), n), arguments)
+    rows = unmasked_rows(kernels, unmasked, kind.still, group)
     scale = np.maximum(model.scale[data.group], 0.001).astype(np.float32)
     return DeviceImages(
-        planes, plane_radius(kind.radius), rows, cupy.asarray(data.ctf.astype(np.float32)), cupy.asarray(scale),
-        group, np.asarray(moves * np.float64(pixel_size_A)), power, bad,
+        rows, cupy.asarray(data.ctf.astype(np.float32)), cupy.asarray(scale), group,
+        planes, plane_radius(kind.radius), np.asarray(moves * np.float64(pixel_size_A)), power, bad,
     )  # fmt: skip
+
+
+def mask(
+    kernels: Kernels,
+    raw: tuple[Any, Any],
+    shift: Any,
+    gain: Any,
+    circle: Any,
+    corners: Any,
+    fill: Any = None,
+    masked: Any = None,
+) -> tuple[Any, Any]:
+    """Images shifted, scaled, and their corners taken away: (n, box, box) float32, and which are not finite: (n,) int32.
+
+    Parameters
+    ----------
+    raw : store (n_slot, box, box) and the slot of each image.
+    shift : (n, 2) int32 pixels;  gain : (n,) float32;  circle, corners : (box, box) masks of the inside.
+    fill : (n, box, box) what surrounds the circle, None for the mean there.
+    masked : (n, box, box), written with the images inside the circle; None where they are not needed.
+    """
+    cupy, n, box = kernels.cupy, int(gain.size), int(circle.shape[0])
+    mean, bad = cupy.empty((n, 2), np.float32), cupy.empty(n, np.int32)
+    kernels.launch("images.cu", "background", (n,), (*raw, shift, circle, corners, box, mean, bad))
+    unmasked = cupy.empty((n, box, box), np.float32)
+    arguments = (*raw, shift, gain, circle, corners, mean, bad, fill, box, masked, unmasked)
+    kernels.launch("images.cu", "mask_images", (blocks(box * box), n), arguments)
+    return unmasked, bad
+
+
+def unmasked_rows(kernels: Kernels, unmasked: Any, still: MapSide, group: Any) -> Any:
+    """Transforms at the pixels of the map side: (n, n_still) complex64."""
+    with kernels.timed("transforms of images"):
+        transform = kernels.cupy.fft.rfft2(unmasked)
+    rows = kernels.cupy.empty((len(unmasked), still.n_pix), np.complex64)
+    size = np.int64(transform[0].size)
+    arguments = (transform, size, still.index, still.factor, group, still.n_pix, rows)
+    kernels.launch("images.cu", "gather_rows", (blocks(still.n_pix), len(unmasked)), arguments)
+    return rows
 
 
 def _noise(setup: ImagingSetup, model: HalfModel, data: ParticleData, box: int) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.backend.gpu_back_projection import ENTRY
 from mpiapp.backend.gpu_kernels import Kernels, blocks
 from mpiapp.backend.gpu_selftest import Family, Outcome, compare, worst
 from mpiapp.backend.gpu_selftest_images import KINDS, coefficients, optics_table, random_complex
@@ -20,16 +21,6 @@ PADDING = 2.0
 RADIUS = 2 * Scene.radius + 2
 # of the grid of a map and of that of a class average
 SHAPES = ((2 * RADIUS + 1, 2 * RADIUS + 1, RADIUS + 1, 4), (2 * RADIUS + 1, RADIUS + 1, 4))
-ENTRY = np.dtype(
-    [
-        ("row", "i4"),
-        ("base", "i4"),
-        ("weight", "f4"),
-        ("turned", "f4", 2),
-        ("still", "f4", 2),
-        ("image", "i4"),
-    ]
-)
 
 
 def summing(kernels: Kernels) -> Iterator[Outcome]:
@@ -142,15 +133,20 @@ def _projections(
         ):
             grid[of_class[state["row"][e]]] += inserted
     results = []
-    fixed = (*on_device, put(state["orientation"].astype(np.float32)), put(rows),
+    first = (*on_device, put(state["orientation"].astype(np.float32)), put(rows),
              *scene.small(*k, place[:, 0], place[:, 1], s[:, 0], s[:, 1]), None, *scene.small(inverse), n,
-             *scene.small(curves, scale), put(scene.group), put(optics), put(of_class), RADIUS, PADDING)  # fmt: skip
-    for planar, truth in enumerate(expected):
+             *scene.small(curves))  # fmt: skip
+    last = (*scene.small(scale), put(scene.group), put(optics), put(of_class), RADIUS, PADDING)
+    known = np.concatenate(
+        [ctf(s[o, 0], s[o, 1], curve[None]) for o, curve in zip(scene.group, curves, strict=True)]
+    )
+    # the CTF computed by the kernel, and given
+    for planar, contrasts, truth in zip((0, 1), (None, put(known)), expected, strict=True):
         grid = cupy.zeros(truth.shape, np.float32)
-        arguments = (*fixed, planar, grid, None, None)
+        arguments = (*first, contrasts, *last, planar, grid, None, None)
         scene.kernels.launch("sums.cu", "back_project", (blocks(n, 128), 2), arguments, block=128)
         results.append(compare("back_project", grid, truth, 1e-5))
-    arguments = (*fixed, 0, None, put(number), slices)
+    arguments = (*first, None, *last, 0, None, put(number), slices)
     scene.kernels.launch("sums.cu", "back_project", (blocks(n, 128), 2), arguments, block=128)
     yield worst([*results, compare("back_project", slices, in_slices, 1e-5)])
     yield _slices_inserted(scene, still, optics, place[0])

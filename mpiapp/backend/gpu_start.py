@@ -24,7 +24,7 @@ def start_gpu(
 
     Parameters
     ----------
-    gpu, precision : values of the options.
+    gpu, precision : values of the options; the precision is that of score products.
     threads : of a leader with workers.
     leave_free : bytes of each device that are not used;  clock : log the device's time by kernel.
 
@@ -40,7 +40,7 @@ def start_gpu(
         for line in table(placement.bindings):
             log.info(line)
         for warning in placement.warnings:
-            log.warning(f" WARNING: {warning}")
+            log.warning(warning)
     own = placement.of(team.rank)
     if own is None:
         if team.size > 1:

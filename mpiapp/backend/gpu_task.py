@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from mpiapp.backend.arguments import shift_prior, squared_offsets
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.candidates import rows_near
+from mpiapp.backend.gpu_back_projection import Target, insert_slices
 from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
-from mpiapp.backend.gpu_fine import Target, fine_pass, insert_slices, joined, no_posterior, to_host
+from mpiapp.backend.gpu_fine import fine_pass, joined, no_posterior, to_host
 from mpiapp.backend.gpu_fixed import Sampling, fixed_sampling, fixed_states, log_priors
 from mpiapp.backend.gpu_groups import States, group_neighbourhoods, group_states
 from mpiapp.backend.gpu_images import DeviceImages, Kind, make_kind, prepare

@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from mpiapp.backend.base import ImagingSetup, ReadImages
+from mpiapp.backend.base import ImageOptions, ImagingSetup, ReadImages
+from mpiapp.backend.batches import batches_of
 from mpiapp.backend.prepare import map_pixels, unmasked_rows
 from mpiapp.kernels.arguments import Grid
 from mpiapp.kernels.insertion import insert_image
@@ -28,17 +28,6 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 BATCH = 64
 LANES_BYTES = 6 << 30  # grids of all threads together
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """How the CTF of the images is taken into account (`ctf` False leaves it out), and whether their corners are."""
-
-    ctf: bool
-    phase_flipped: bool = False
-    only_flip_phases: bool = False
-    intact_first_peak: bool = False
-    corners: bool = False
 
 
 def back_project(
@@ -86,7 +75,7 @@ def back_project(
             step(rows.size)
 
     with threadpool_limits(1), ThreadPoolExecutor(n_lanes) as pool:
-        n_bad = sum(pool.map(run, _batches(setup, data)))
+        n_bad = sum(pool.map(run, batches_of(setup, data, np.arange(len(data)), BATCH)))
     total = np.zeros((*shape, 3))
     for grid in grids:
         total += grid.values[:, :3].reshape(*shape, 3)
@@ -106,16 +95,6 @@ def _grid(size: int, radius: int, padding: float) -> Grid:
         np.zeros(CHUNK, np.uint64),
         np.empty((4, CHUNK), np.float32),
     )
-
-
-def _batches(setup: ImagingSetup, data: ParticleData) -> list[NDArray[np.int64]]:
-    """Rows of particles of one box and pixel size, BATCH at a time."""
-    kinds = np.array([hash((o.box, o.pixel_size_A)) for o in setup.optics])[data.optics]
-    out = []
-    for kind in np.unique(kinds):
-        rows = np.flatnonzero(kinds == kind)
-        out += [rows[i : i + BATCH] for i in range(0, rows.size, BATCH)]
-    return out
 
 
 def _insert_batch(

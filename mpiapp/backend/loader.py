@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -164,6 +165,7 @@ class KernelLoader:
         self._cupy = cupy
         self._folder = folder or kernel_folder()
         self._modules: dict[tuple[Any, ...], Any] = {}
+        self._lock = threading.Lock()
 
     def module(self, name: str, expressions: Sequence[str] = (), options: Sequence[str] = ()) -> Any:
         """A compiled source for the current device.
@@ -188,9 +190,10 @@ class KernelLoader:
             The source is missing or does not compile.
         """
         key = (name, tuple(expressions), tuple(options), self._cupy.cuda.Device().id)
-        if key not in self._modules:
-            self._modules[key] = self._compile(name, tuple(expressions), tuple(options))
-        return self._modules[key]
+        with self._lock:  # threads that begin together shall not each compile the same
+            if key not in self._modules:
+                self._modules[key] = self._compile(name, tuple(expressions), tuple(options))
+            return self._modules[key]
 
     def _compile(self, name: str, expressions: tuple[str, ...], options: tuple[str, ...]) -> Any:
         text = read_source(name, self._folder)

@@ -145,6 +145,18 @@ def step_items(load: Load) -> tuple[Item, ...]:
     return (*fixed, *(replace(item, per_image=True) for item in images))
 
 
+def insertion_items(r_max: int, padding: float, box: int) -> tuple[Item, ...]:
+    """Arrays of the sums over particles with known poses, in images of up to ``box`` pixels."""
+    transform = box * (box // 2 + 1) * COMPLEX
+    return (
+        Item("accumulators", grid_voxels(r_max, padding) * SUM),
+        Item("image while it is prepared", 3 * box**2 * REAL + 2 * transform, per_image=True),
+        Item("unmasked transform", n_pixels(box // 2) * COMPLEX, per_image=True),
+        # its phases in double precision with what is made on the way, and its values
+        Item("CTF", n_pixels(box // 2) * (4 * COMPLEX + REAL), per_image=True),
+    )
+
+
 def reconstruction_items(box: int, padding: float, classes: int = 1) -> tuple[Item, ...]:
     """Arrays of the final full-size reconstruction: the sums of all classes, and one map at a time."""
     voxels, size = grid_voxels(box // 2, padding), padded_box(box, padding)

@@ -106,7 +106,9 @@ class Task:
         self.log_row = log_row_prior(prior if search.free is Free.ALL else prior.sum(axis=1, keepdims=True))
         self.rule = Rule(search.correlate, search.fraction, self._n_score())
         kinds = {(o.box, o.pixel_size_A) for o in setup.optics}
-        self.map_sides = {kind: make_map_side(setup, model, search, *kind) for kind in kinds}
+        self.map_sides = {
+            kind: make_map_side(setup, model.sigma2, search.r_max, *kind, search) for kind in kinds
+        }
         self.lanes: queue.Queue[Lane] = queue.Queue()
         self.all_lanes = [self._lane() for _ in range(threads)]
         for lane in self.all_lanes:

@@ -13,7 +13,8 @@ SUMMARY = (
 )
 EXAMPLE = """\
 mpiapp reconstruct --i run_data.star --o half1.mrc --ctf --sym C4 --subset 1
-mpirun -n 5 mpiapp reconstruct --i run_data.star --o map.mrc --ctf"""
+mpirun -n 5 mpiapp reconstruct --i run_data.star --o map.mrc --ctf
+mpiapp reconstruct --i run_data.star --o map.mrc --ctf --gpu"""
 
 
 def run(argv: Sequence[str]) -> int:

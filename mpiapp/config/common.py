@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import option
+from mpiapp.config.option import gpu_option, option
 from mpiapp.config.relion_flags import IGNORED_GROUPS, REFUSED_GROUPS
 
 FILES = "Input and output"
@@ -108,14 +108,7 @@ class CommonConfig(JobConfig):
         0, "Threads of a process; 0 shares a machine's cores out.", COMPUTING, flag="j", minimum=0
     )
     pool: int = option(0, "Hint for the particles of a batch; 0 lets memory decide.", COMPUTING, minimum=0)
-    gpu: str | None = option(
-        None,
-        "GPU ids as in RELION (0:1; none: all). Without it: CPUs.",
-        COMPUTING,
-        kind=str,
-        metavar="[IDS]",
-        bare=True,
-    )
+    gpu: str | None = gpu_option(COMPUTING)
     free_gpu_memory: float = option(0.0, "GPU memory to leave free.", COMPUTING, unit="MB", minimum=0)
     precision: str = option(
         "auto", "Arithmetic.", COMPUTING, choices=("auto", "half", "tf32", "single", "double")

@@ -80,6 +80,12 @@ def option(default: Value | None, help: str, panel: str, *, flag: str = "", **re
     return dataclasses.field(default=default, metadata={"option": spec})
 
 
+def gpu_option(panel: str) -> Any:
+    """The option --gpu of every job that computes on devices: None for processors, "" for devices chosen by the program."""
+    words = "GPU ids as in RELION (0:1; none: all). Without it: CPUs."
+    return option(None, words, panel, kind=str, metavar="[IDS]", bare=True)
+
+
 def options_of(config: type) -> tuple[Option, ...]:
     """All options of a configuration dataclass, panel by panel, in the order of its fields."""
     found = []

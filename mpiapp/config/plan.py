@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mpiapp.config.checks import SYMMETRY
+from mpiapp.config.checks import check_symmetry
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import check_range, option, options_of
+from mpiapp.config.option import option
 from mpiapp.config.relion_flags import IGNORED_GROUPS, REFUSED_GROUPS
 from mpiapp.errors import ConfigError
 
@@ -76,25 +76,13 @@ class PlanConfig(JobConfig):
         """Diameter of the particle."""
         return self.particle_diameter if self.particle_diameter > 0 else 0.75 * self.box * self.angpix
 
-    def validate(self) -> PlanConfig:
-        """Check ranges and combinations; returns this object.
-
-        Raises
-        ------
-        ConfigError
-            Names the option, its value and the remedy.
-        """
-        for spec in options_of(type(self)):
-            check_range(spec, getattr(self, spec.name))
+    def check_combinations(self) -> None:
+        """Raise ConfigError for options that contradict each other."""
         if self.box % 2:
             raise ConfigError(f"--box {self.box}: image boxes are even; {self.box + 1} is the next")
-        if not SYMMETRY.fullmatch(self.sym):
-            raise ConfigError(
-                f"--sym {self.sym}: not a point group known here; use Cn, Dn, T, O, I or I1 to I4"
-            )
+        check_symmetry(self.sym)
         if self.ini_high < 2 * self.angpix:
             raise ConfigError(
                 f"--ini_high {self.ini_high:g}: beyond the Nyquist limit of --angpix {self.angpix:g} "
                 f"({2 * self.angpix:g} A)"
             )
-        return self

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import option
+from mpiapp.config.option import gpu_option, option
 from mpiapp.errors import ConfigError
 
 FILES = "Input and output"
@@ -93,14 +93,7 @@ class PostprocessConfig(JobConfig):
     interpolate: bool = option(False, "Tell the interpolated crossing of 0.143 as well.", EXPERT)
 
     threads: int = option(0, "Threads; 0 takes all cores.", COMPUTING, flag="j", minimum=0)
-    gpu: str | None = option(
-        None,
-        "GPU ids as in RELION (0:1; none: all). Without it: CPUs.",
-        COMPUTING,
-        kind=str,
-        metavar="[IDS]",
-        bare=True,
-    )
+    gpu: str | None = gpu_option(COMPUTING)
     verb: int = option(1, "0 warnings only, 1 normal.", COMPUTING, minimum=0, maximum=2)
 
     def second_half(self) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mpiapp.config.checks import check_symmetry
 from mpiapp.config.job import JobConfig
-from mpiapp.config.option import option
+from mpiapp.config.option import gpu_option, option
 from mpiapp.errors import ConfigError
 
 FILES = "Input and output"
@@ -71,7 +71,11 @@ class ReconstructConfig(JobConfig):
     threads: int = option(
         0, "Threads of a process; 0 shares a machine's cores.", COMPUTING, flag="j", minimum=0
     )
-    verb: int = option(1, "0 warnings only, 1 normal.", COMPUTING, minimum=0, maximum=2)
+    gpu: str | None = gpu_option(COMPUTING)
+    free_gpu_memory: float = option(0.0, "GPU memory to leave free.", COMPUTING, unit="MB", minimum=0)
+    verb: int = option(
+        1, "0 warnings only, 1 normal, 2 adds the times of kernels.", COMPUTING, minimum=0, maximum=2
+    )
 
     def check_combinations(self) -> None:
         """Raise ConfigError for options that are missing or contradict each other."""

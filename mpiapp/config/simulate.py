@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mpiapp.config.checks import check_symmetry
 from mpiapp.errors import ConfigError
-
-_SYMMETRY = re.compile(r"(?:[CD][1-9]\d{0,2}|T|O|I[1-4]?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +119,7 @@ class SimulateConfig:
                 raise ConfigError(
                     f"--{flag} {_joined(low_high)}: expected the smallest and the largest value"
                 )
-        if not _SYMMETRY.fullmatch(self.symmetry):
-            raise ConfigError(
-                f"--sym {self.symmetry}: not a point group known here; use Cn, Dn, T, O, I or I1 to I4"
-            )
+        check_symmetry(self.symmetry)
         return self
 
     def _check_groups(self) -> None:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from mpiapp.backend.base import Backend
-from mpiapp.config.common import CommonConfig
 from mpiapp.parallel.base import Team
 
 
-def check_devices(team: Team, config: CommonConfig) -> None:
+class DeviceOptions(Protocol):
+    """Options of jobs that compute on processors or devices."""
+
+    @property
+    def gpu(self) -> str | None:
+        """Value of --gpu; None for processors."""
+
+    @property
+    def free_gpu_memory(self) -> float:
+        """MB of each device that are not used."""
+
+    @property
+    def verb(self) -> int:
+        """From 2 on the device's time is logged by kernel."""
+
+
+def check_devices(team: Team, config: DeviceOptions) -> None:
     """A missing device is told before anything is read (all ranks).
 
     Raises
@@ -21,8 +38,8 @@ def check_devices(team: Team, config: CommonConfig) -> None:
         find_devices(team)
 
 
-def start_backend(team: Team, config: CommonConfig, threads: int) -> Backend:
-    """The backend of this rank (all ranks)."""
+def start_backend(team: Team, config: DeviceOptions, threads: int, precision: str = "single") -> Backend:
+    """The backend of this rank (all ranks); ``precision`` is that of score products on a device."""
     if config.gpu is None:
         from mpiapp.backend.cpu import CpuBackend
 
@@ -30,4 +47,4 @@ def start_backend(team: Team, config: CommonConfig, threads: int) -> Backend:
     from mpiapp.backend.gpu_start import start_gpu
 
     leave_free = int(config.free_gpu_memory * 1e6)
-    return start_gpu(team, config.gpu, config.precision, threads, leave_free, config.verb > 1)
+    return start_gpu(team, config.gpu, precision, threads, leave_free, config.verb > 1)

@@ -15,7 +15,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from mpiapp.report import log
 from mpiapp.report.painter import start_python
 
 if TYPE_CHECKING:
+    from mpiapp.engine.refine_writer import RefinementWriter
     from mpiapp.engine.state import RunState
     from mpiapp.engine.writer import Writer
 
@@ -35,7 +36,7 @@ AHEAD = 2
 
 
 class BackgroundWriter:
-    """A writer whose ``iteration`` returns at once; everything else waits for it first. ``plots`` are drawn there too,
+    """A writer whose ``iteration`` returns at once; everything else waits for it first. Pictures are drawn there too,
     where what draws is loaded and the files of earlier iterations are known.
 
     A fault in the background is raised by the next call.
@@ -53,10 +54,15 @@ class BackgroundWriter:
         self.wait(AHEAD - 1)
         self._pending.append(self._thread.submit(self._ask, ("iteration", snapshot(state))))
 
-    def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
-        """As the writer's method of this name."""
+    def finish(
+        self, state: RunState, volume: NDArray[np.float32], unfiltered: list[NDArray[np.float32]]
+    ) -> None:
+        """As the writer's method of this name: maps and tables are written here while pictures are drawn there."""
         self.wait()
-        self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
+        drawn = self._thread.submit(self._ask, ("plots", replace(state, maps=[]), volume))
+        cast("RefinementWriter", self._writer).final(state, volume, unfiltered)
+        drawn.result()
+        self._ask(("write_page",))
 
     def wait(self, but: int = 0) -> None:
         """Until the files of all iterations are there but those of the last few."""

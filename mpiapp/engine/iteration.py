@@ -50,7 +50,6 @@ class Options:
     adaptive_fraction: float
     max_significant: int
     strict_highres_A: float
-    strict_lowres_A: float
     solvent_correct_fsc: bool
     flatten: bool
     workers: int

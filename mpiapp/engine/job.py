@@ -321,7 +321,7 @@ def work(
     if start is None:
         return None
     with threadpool_limits(start.threads):
-        return make(start_backend(team, start.config, start.threads), start).run()
+        return make(start_backend(team, start.config, start.threads, start.config.precision), start).run()
 
 
 def launch(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.backend.base import ImagingSetup
-from mpiapp.backend.insertion import ImageOptions, back_project
+from mpiapp.backend.base import Backend, ImageOptions, ImagingSetup
+from mpiapp.backend.memory import reconstruction_items, total
 from mpiapp.config.reconstruct import ReconstructConfig
+from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.inputs import initial_poses, make_reader, optics_models, particle_data
-from mpiapp.errors import InputError
+from mpiapp.errors import DeviceError, InputError
+from mpiapp.model.arrays import to_host
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.reconstruct import hermitian_sum, real_space_map, wiener
 from mpiapp.model.symmetry import point_group
@@ -42,7 +44,7 @@ def reconstruct(config: ReconstructConfig | None = None, **options: Any) -> F32 
 
     Raises
     ------
-    InputError, ConfigError
+    InputError, ConfigError, DeviceError
         Before any work starts.
     """
     from mpiapp.parallel.runtime import session
@@ -66,6 +68,7 @@ def _run(team: Team, config: ReconstructConfig) -> F32 | None:
     begun = time.monotonic()
     if team.is_leader:
         log.emit(log.options(config))
+    check_devices(team, config)
     table = read_particles(config.input_star, root=config.root or None)
     if team.is_leader:
         for line in check_particles(table, ctf=config.ctf, split_halves=False):
@@ -78,10 +81,13 @@ def _run(team: Team, config: ReconstructConfig) -> F32 | None:
     r_max = setup.box // 2
     if config.maxres > 0:
         r_max = min(r_max, int(np.ceil(setup.box * setup.pixel_size_A / config.maxres)))
-    grid = _sums(team, config, setup, r_max, data, poses, weights, table, threads)
-    if grid is None:
+    team.assign([len(data)] if team.is_leader else None)
+    backend = start_backend(team, config, threads)
+    grid = _sums(team, backend, config, setup, r_max, data, poses, weights, table)
+    volume: F32 | None = None if grid is None else finish(backend, grid, setup, threads)
+    volume = team.to_leader(0, volume)
+    if volume is None:
         return None
-    volume = finish(grid, setup, threads)
     write_map(config.output, volume, setup.pixel_size_A)
     log.emit(
         [
@@ -150,6 +156,7 @@ def _with_errors(config: ReconstructConfig, poses: Poses) -> Poses:
 
 def _sums(
     team: Team,
+    backend: Backend,
     config: ReconstructConfig,
     setup: ImagingSetup,
     r_max: int,
@@ -157,12 +164,10 @@ def _sums(
     poses: Poses,
     weights: F64 | None,
     table: ParticleTable,
-    threads: int,
-) -> F64 | None:
-    """Sums over the particles of all processes, on the leader."""
-    team.assign([len(data)] if team.is_leader else None)
+) -> Any:
+    """Sums over the particles of all processes, where the first of them computes; None elsewhere."""
     ranges = team.my_ranges()
-    grid: F64 | None = None
+    grid: Any = None
     if 0 in ranges:
         mine = np.arange(*ranges[0])
         images = ImageOptions(
@@ -174,7 +179,7 @@ def _sums(
         )
         shown = config.verb > 0 and team.is_root(0)
         with Progress("Back-projection", mine.size, shown=shown) as progress:
-            grid, n_bad = back_project(
+            grid, n_bad = backend.back_project(
                 setup,
                 r_max,
                 data.take(mine),
@@ -182,20 +187,33 @@ def _sums(
                 make_reader(table.stack_paths),
                 images,
                 weights=None if weights is None else weights[mine],
-                threads=threads,
                 step=progress.advance,
             )
         if n_bad:
             log.warn(f"{n_bad} images hold NaN or infinity and were left out")
-        summed = team.reduce_set(0, [grid])
-        grid = None if summed is None else summed[0]
-    return team.to_leader(0, grid)
+    return backend.reduce_grid(team, 0, grid)
 
 
-def finish(grid: F64, setup: ImagingSetup, threads: int) -> F32:
-    """Map from the sums: symmetry, division by the weights, back to real space."""
-    from mpiapp.backend.cpu import CpuBackend
-
+def finish(backend: Backend, grid: Any, setup: ImagingSetup, threads: int) -> F32:
+    """Map from the sums; on processors where the memory of a device suffices for the sums only."""
     hermitian_sum(grid)
-    grid = CpuBackend(threads).symmetrise(grid, setup.group, setup.padding)
-    return real_space_map(wiener(grid, None, setup.padding), setup.box, setup.padding, workers=threads)
+    try:
+        return _map(backend, grid, setup, threads)
+    except DeviceError as fault:
+        from mpiapp.backend.cpu import CpuBackend
+
+        log.warn(f"{fault}. The map is made from its sums on processors.")
+    return _map(CpuBackend(threads), to_host(grid)[..., :3].astype(np.float64), setup, threads)
+
+
+def _map(backend: Backend, grid: Any, setup: ImagingSetup, threads: int) -> F32:
+    """Symmetry, division by the weights, back to real space."""
+    whole = backend.symmetrise(grid, setup.group, setup.padding)
+
+    def work() -> F32:
+        transform = wiener(whole, None, setup.padding)
+        volume: F32 = to_host(real_space_map(transform, setup.box, setup.padding, workers=threads))
+        return volume
+
+    needs = total(reconstruction_items(setup.box, setup.padding))
+    return backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)

@@ -99,11 +99,6 @@ class OutputNames:
         """Debug log of one rank."""
         return Path(f"{self.root}_rank{rank:04d}.log")
 
-    @property
-    def parameters(self) -> Path:
-        """Every option of the run with its value, defaults included (TOML)."""
-        return Path(f"{self.root}_parameters.toml")
-
     # ---- plots; each has its numbers beside it as .csv -----------------------------------------------------
 
     def fsc_plot(self, iteration: int | None = None) -> Path:

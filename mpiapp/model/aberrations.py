@@ -6,7 +6,7 @@ m < 0. Even terms add to the phase of the CTF; odd terms are a phase of the imag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import comb, floor, sqrt
 from typing import Any
@@ -55,19 +55,21 @@ def zernike(m: int, n: int, x: FloatArray, y: FloatArray) -> NDArray[np.float64]
 
 def even_gamma(coefficients: Sequence[float], x: FloatArray, y: FloatArray) -> NDArray[np.float64]:
     """Phase in radians that even Zernike coefficients add to the CTF's gamma, shape of x and y."""
-    total = np.zeros(np.shape(x))
-    for index, value in enumerate(coefficients):
-        if value != 0:
-            total += value * zernike(*even_order(index), x, y)
-    return total
+    return _zernike_sum(even_order, coefficients, x, y)
 
 
 def odd_phase(coefficients: Sequence[float], x: FloatArray, y: FloatArray) -> NDArray[np.float64]:
     """Phase in radians of the odd Zernike coefficients, shape of x and y."""
+    return _zernike_sum(odd_order, coefficients, x, y)
+
+
+def _zernike_sum(
+    order: Callable[[int], tuple[int, int]], coefficients: Sequence[float], x: FloatArray, y: FloatArray
+) -> NDArray[np.float64]:
     total = np.zeros(np.shape(x))
     for index, value in enumerate(coefficients):
         if value != 0:
-            total += value * zernike(*odd_order(index), x, y)
+            total += value * zernike(*order(index), x, y)
     return total
 
 

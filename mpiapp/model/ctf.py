@@ -98,23 +98,6 @@ def ctf_coefficients(
     return out
 
 
-def coefficients_in_pixels(coefficients: NDArray[np.float64], box: int, pixel_size_A: float) -> FloatArray:
-    """Rescale coefficients so that they take frequencies in Fourier pixels of a box.
-
-    Parameters
-    ----------
-    coefficients : (n, 8) from `ctf_coefficients`
-    box, pixel_size_A : full box and pixel size of the images; one Fourier pixel is 1/(box * pixel size)
-
-    Returns
-    -------
-    (n, 8) float64
-    """
-    unit = 1.0 / (box * pixel_size_A)
-    factors = np.array([unit**2, unit**2, unit**2, unit**4, 1.0, unit**2, 1.0, 1.0])
-    return np.asarray(coefficients * factors)
-
-
 def ctf_gamma(
     kx: FloatArray,
     ky: FloatArray,

@@ -270,23 +270,3 @@ def phase_ramp(kx: FloatArray, ky: FloatArray, shifts: FloatArray, box: int) -> 
     out.real = np.cos(angle)
     out.imag = np.sin(angle)
     return out
-
-
-def fourier_shift(transforms: ComplexArray, shifts: FloatArray, box: int | None = None) -> ComplexArray:
-    """Move images by a phase factor on their half transforms.
-
-    Parameters
-    ----------
-    transforms : (n, L, L//2 + 1) complex
-    shifts : (n, 2) translations (x, y) in pixels of the box `box`
-    box : full box of the images when `transforms` are cropped; default L
-
-    Returns
-    -------
-    New array of the same dtype.
-    """
-    size = transforms.shape[-2]
-    t = np.asarray(shifts, dtype=np.float64) * (-2.0 * np.pi / (box or size))
-    rows = np.exp(1j * t[:, 1:] * axis_frequencies(size)).astype(transforms.dtype)
-    columns = np.exp(1j * t[:, :1] * np.arange(size // 2 + 1)).astype(transforms.dtype)
-    return np.asarray(transforms * rows[:, :, None] * columns[:, None, :])

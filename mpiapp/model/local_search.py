@@ -44,7 +44,7 @@ class LocalNeighbourhoods:
         direction and the nearest mate of the grid direction. Not normalised.
     psi_center_deg
         (nnz,) float32 in [0, 360): the in-plane angle at which the grid direction is closest to the particle's
-        orientation. Centre of the window of :func:`psi_window`.
+        orientation. Centre of the window of in-plane angles.
     """
 
     offsets: NDArray[np.int64]
@@ -211,88 +211,3 @@ def _join(parts: list[_Part], sigma: float) -> LocalNeighbourhoods:
     np.cumsum(counts, out=offsets[1:])
     log_prior = (-0.5 * np.square(delta / sigma)).astype(np.float32)
     return LocalNeighbourhoods(offsets, direction, log_prior, psi)
-
-
-def _psi_offset(psi_center_deg: ArrayLike, grid_psi_deg: ArrayLike) -> FloatArray:
-    center = np.asarray(psi_center_deg, np.float64)[..., None]
-    return np.abs((np.asarray(grid_psi_deg, np.float64) - center + 180.0) % 360.0 - 180.0)
-
-
-def psi_window(
-    psi_center_deg: ArrayLike, grid_psi_deg: ArrayLike, sigma_deg: float, cutoff: float = 3.0
-) -> NDArray[np.bool_]:
-    """Which in-plane angles of the grid belong to the local search around a centre.
-
-    Those with ``|psi - centre|``, wrapped to [0, 180], below ``cutoff * sigma_deg``; the nearest if there is
-    none.
-
-    Parameters
-    ----------
-    psi_center_deg
-        (...) centres, degrees.
-    grid_psi_deg
-        (n_psi,) angles of the grid, degrees.
-    sigma_deg
-        Width of the Gaussian prior, degrees.
-    cutoff
-        Half width of the window in sigmas.
-
-    Returns
-    -------
-    (..., n_psi) bool
-        At least one True in each row.
-    """
-    offset = _psi_offset(psi_center_deg, grid_psi_deg)
-    keep = offset < cutoff * sigma_deg
-    alone = ~keep.any(axis=-1, keepdims=True)
-    nearest = np.arange(offset.shape[-1]) == offset.argmin(axis=-1)[..., None]
-    return np.asarray(keep | (alone & nearest))
-
-
-def psi_window_span(
-    psi_center_deg: ArrayLike, n_psi: int, sigma_deg: float, cutoff: float = 3.0
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The window of :func:`psi_window` as a run of indices, for the grid 0, step, ... with step 360 / n_psi.
-
-    Parameters
-    ----------
-    psi_center_deg
-        (...) centres, degrees.
-    n_psi
-        Number of in-plane angles of the grid.
-    sigma_deg, cutoff
-        As for :func:`psi_window`.
-
-    Returns
-    -------
-    first, count
-        (...) int32: the window holds the indices ``(first + k) % n_psi`` for k from 0 to ``count - 1``.
-    """
-    center = np.asarray(psi_center_deg, np.float64) * (n_psi / 360.0)
-    half = cutoff * sigma_deg * (n_psi / 360.0)
-    first = np.floor(center - half) + 1.0
-    count = np.minimum(np.ceil(center + half) - first, n_psi)
-    alone = count < 1.0
-    first = np.where(alone, np.round(center), first) % n_psi
-    return first.astype(np.int32), np.where(alone, 1.0, count).astype(np.int32)
-
-
-def psi_log_prior(
-    psi_center_deg: ArrayLike, grid_psi_deg: ArrayLike, sigma_deg: float, cutoff: float = 3.0
-) -> NDArray[np.float32]:
-    """Log prior of in-plane angles: ``-delta^2 / (2 sigma^2)`` inside :func:`psi_window`, -inf outside.
-
-    Parameters
-    ----------
-    psi_center_deg, grid_psi_deg, sigma_deg, cutoff
-        As for :func:`psi_window`.
-
-    Returns
-    -------
-    (..., n_psi) float32
-        Not normalised; 0 for an angle that is there only because it is the nearest.
-    """
-    offset = _psi_offset(psi_center_deg, grid_psi_deg)
-    log_prior = np.where(offset < cutoff * sigma_deg, -0.5 * (offset / sigma_deg) ** 2, 0.0)
-    inside = psi_window(psi_center_deg, grid_psi_deg, sigma_deg, cutoff)
-    return np.where(inside, log_prior, -np.inf).astype(np.float32)

@@ -6,7 +6,6 @@ transforms divided by L^2, white noise of variance v per pixel has sigma2 = v / 
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any
 from zlib import crc32
 
@@ -126,17 +125,6 @@ def shell_ratio(box_o: int, pixel_o_A: float, box: int, pixel_A: float) -> float
 def to_model_shell(image_shell: Any, ratio: float) -> NDArray[np.int64]:
     """Model shell of an image shell: round(s_o / m_o)."""
     return round_half_away(np.asarray(image_shell) / ratio)
-
-
-def to_image_shell(model_shell: Any, ratio: float) -> NDArray[np.int64]:
-    """Image shell of a model shell: round(m_o s)."""
-    return round_half_away(np.asarray(model_shell) * ratio)
-
-
-def group_image_size(current_size: int, box_o: int, ratio: float) -> int:
-    """Image size of an optics group for the model's current size: min(N_o, 2 ceil(m_o S / 2))."""
-    # a ratio computed from decimal pixel sizes must not push an exact integer over the edge
-    return min(box_o, 2 * ceil(0.5 * ratio * current_size - 1e-9))
 
 
 def spectrum_to_group(spectrum: FloatArray, n_shells: int, ratio: float, beyond: float = 0.0) -> FloatArray:

@@ -64,10 +64,6 @@ class PixelList:
         """Return the number of leading pixels with |k| <= radius."""
         return int(np.searchsorted(self.r2, radius * radius, side="right"))
 
-    def shell_prefix(self, shell: int) -> int:
-        """Return the number of leading pixels with round(|k|) <= shell."""
-        return int(self.shell_start[min(max(shell + 1, 0), self.n_shells)])
-
     def half_index(self, box: int) -> NDArray[np.int64]:
         """Return the (n,) flat index of each pixel in a half transform of shape (box, box//2 + 1).
 

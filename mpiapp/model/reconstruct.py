@@ -85,24 +85,24 @@ class Spectra:
         return np.stack([self.sigma2_ref, self.tau2, self.data_vs_prior, self.coverage])
 
 
-def _inside(sums: Sums) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    radius = sums.shape[2] - 1
-    inside = squared_radius(radius, module_of(sums).xp) < (radius - 1) ** 2
-    return inside, sums[..., 2][inside]
+def _weight_and_noise(
+    sums: Sums, padding: float, n: int
+) -> tuple[Any, Any, NDArray[np.float64], NDArray[np.float64]]:
+    """Elements inside the sphere: their weight and shell; number of elements and sigma2_ref of n shells."""
+    radius, xp = sums.shape[2] - 1, module_of(sums).xp
+    inside = squared_radius(radius, xp) < (radius - 1) ** 2
+    weight, shells = sums[..., 2][inside], shell_index(radius, padding, xp)[inside]
+    count = _shell_sum(None, shells, n)
+    total = _shell_sum(padding**3 * weight, shells, n)
+    return weight, shells, count, np.where(total > 0, count / np.where(total > 0, total, 1), 0.0)
 
 
 def spectra_from_fsc(
     sums: Sums, fsc: NDArray[np.float64], padding: float, *, tau2_fudge: float = 1.0, joined: bool = False
 ) -> Spectra:
     """Spectra of a half map, or of the joined halves, from the FSC between halves (refinement.md 5.1)."""
-    n = fsc.size
-    xp = module_of(sums).xp
-    inside, weight = _inside(sums)
-    shells = shell_index(sums.shape[2] - 1, padding, xp)[inside]
-    scale = padding**3
-    count = _shell_sum(None, shells, n)
-    total = _shell_sum(scale * weight, shells, n)
-    sigma2_ref = np.where(total > 0, count / np.where(total > 0, total, 1), 0.0)
+    n, xp, scale = fsc.size, module_of(sums).xp, padding**3
+    weight, shells, count, sigma2_ref = _weight_and_noise(sums, padding, n)
     f = np.maximum(fsc, 0.001)
     if joined:
         f = np.sqrt(2 * f / (f + 1))
@@ -120,14 +120,8 @@ def spectra_from_reference(
     sums: Sums, tau2: NDArray[np.float64], padding: float, *, tau2_fudge: float = 1.0
 ) -> Spectra:
     """Spectra when halves are not split: tau2 stays that of the reference (refinement.md 5.1)."""
-    n = tau2.size
-    xp = module_of(sums).xp
-    inside, weight = _inside(sums)
-    shells = shell_index(sums.shape[2] - 1, padding, xp)[inside]
-    scale = padding**3
-    count = _shell_sum(None, shells, n)
-    total = _shell_sum(scale * weight, shells, n)
-    sigma2_ref = np.where(total > 0, count / np.where(total > 0, total, 1), 0.0)
+    n, xp, scale = tau2.size, module_of(sums).xp, padding**3
+    weight, shells, count, sigma2_ref = _weight_and_noise(sums, padding, n)
     tau2_of = xp.asarray(tau2)[xp.minimum(shells, n - 1)]
     inverse = xp.where(
         tau2_of > 0, 1 / xp.where(tau2_of > 0, scale * tau2_fudge * tau2_of, 1), 0.001 * weight

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RULE = " ============================="
-
 
 def iteration_start(
     iteration: int,
@@ -61,18 +59,6 @@ def current_resolution(resolution_A: float, needed_step_deg: float, diameter_A: 
     return [
         f" CurrentResolution= {resolution_A:g} Angstroms, which requires orientationSampling of at least "
         f"{needed_step_deg:g} degrees for a particle of diameter {diameter_A:g} Angstroms"
-    ]
-
-
-def search_grid(
-    oversampling: int, step_deg: float, n_orientations: int, offset_step_A: float, n_offsets: int
-) -> list[str]:
-    """Number of poses of one pass (`oversampling` 0 is the coarse one)."""
-    return [
-        f" Oversampling= {oversampling} NrHiddenVariableSamplingPoints= {n_orientations * n_offsets}",
-        f" OrientationalSampling= {step_deg:g} NrOrientations= {n_orientations}",
-        f" TranslationalSampling= {offset_step_A:g} NrTranslations= {n_offsets}",
-        RULE,
     ]
 
 

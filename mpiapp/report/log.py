@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mpiapp.config.job import JobConfig
 
 NAME = "mpiapp"
+TIMES = "%Y-%m-%d %H:%M:%S"
 
 
 def setup(
@@ -52,12 +53,12 @@ def setup(
     if rank == 0:
         logger.addHandler(_console(sys.stdout, logging.INFO if verb else logging.WARNING, "%(message)s"))
         if log_file is not None:
-            logger.addHandler(_file(log_file, mode, logging.INFO, "%(asctime)s %(message)s"))
+            logger.addHandler(_file(log_file, mode, logging.INFO, _Marked("%(asctime)s %(message)s", TIMES)))
     else:
         logger.addHandler(_console(sys.stderr, logging.WARNING, f"rank {rank}: %(message)s"))
     if verb > 1 and rank_log_file is not None:
         form = f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s"
-        logger.addHandler(_file(rank_log_file, mode, logging.DEBUG, form))
+        logger.addHandler(_file(rank_log_file, mode, logging.DEBUG, logging.Formatter(form, TIMES)))
     return logger
 
 
@@ -150,8 +151,17 @@ class _LogFile(logging.FileHandler):
             sys.stderr.write(f"WARNING: the log {self.baseFilename} can not be written any more\n")
 
 
-def _file(path: Path, mode: str, level: int, form: str) -> logging.Handler:
+class _Marked(logging.Formatter):
+    """Warnings are marked as on the console."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno == logging.WARNING:
+            record.message = f"WARNING: {record.message}"
+        return super().formatMessage(record)
+
+
+def _file(path: Path, mode: str, level: int, formatter: logging.Formatter) -> logging.Handler:
     handler = _LogFile(path, mode=mode, encoding="utf-8")
     handler.setLevel(level)
-    handler.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(formatter)
     return handler

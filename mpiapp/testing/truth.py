@@ -38,11 +38,6 @@ class PoseScore:
     translation_A: Floats
     mirrored: bool
 
-    @property
-    def offset_deg(self) -> float:
-        """Angle of the global rotation."""
-        return float(rotation_angle_deg(self.rotation))
-
     def within(self, limit_deg: float) -> float:
         """Share of the particles with an angular error of at most ``limit_deg``."""
         return float((self.angle_deg <= limit_deg).mean())

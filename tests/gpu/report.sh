@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests and benchmarks of the GPU engine on a machine with a device, as one text report on standard output.
 #
-#   tests/gpu/report.sh                      tests, sanitizer, products, slicing, reading (5.2 GB in /dev/shm)
+#   tests/gpu/report.sh                      tests, sanitizer, products, slicing, reading (5.2 GB in /dev/shm),
+#                                            reconstruction
 #   tests/gpu/report.sh FOLDER DIAMETER      also refines FOLDER/particles.star from FOLDER/ref_class001_lp60.mrc, twice:
 #                                            the first run compiles what is missing, the second is the one to quote
 #   PYTHON=python3 tests/gpu/report.sh ...
@@ -36,6 +37,9 @@ section "slicing by global loads and by textures"
 
 section "reading 10,000 images of 360 px from the RAM disk"
 "$python" benchmarks/gpu_reading.py /dev/shm --readers 1 4 8 16
+
+section "reconstruction from known poses on processors and on the device"
+"$python" benchmarks/reconstruct_gpu.py /dev/shm
 
 [ $# -ge 2 ] || exit 0
 section "auto-refine of $1"

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # memcheck and racecheck of the GPU kernels on small inputs, by compute-sanitizer of the CUDA toolkit.
 #
-#   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps in half
-#                                              precision, under both tools; split ones under memcheck
+#   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps of local
+#                                              searches in half precision, under both tools; split ones and a
+#                                              reconstruction under memcheck
+#   tests/gpu/sanitize.sh --global             global searches as well, whose products are cuBLAS's: that takes minutes
 #   SECONDS_EACH=300 tests/gpu/sanitize.sh     more patience with each check (default 60)
 #   COMPUTE_SANITIZER=/path/compute-sanitizer PYTHON=python3 tests/gpu/sanitize.sh
 #
@@ -28,7 +30,7 @@ find_sanitizer() {
 
 sanitizer=$(find_sanitizer) || { echo "compute-sanitizer is not installed (part of the CUDA toolkit)"; exit 0; }
 "$sanitizer" --version | head -3
-tests=(-m pytest -q -p no:cacheprovider --tb=short)
+tests=(-m pytest -q -p no:cacheprovider --tb=short -o faulthandler_timeout=$((patience * 3 / 4)))
 steps=tests/gpu/test_expectation_gpu.py
 # compiled kernels are kept, so that the checks below do not wait for the compiler
 "$python" "${tests[@]}" $steps tests/gpu/test_selftest_gpu.py -k "test_kernels_of or (test_sums_and_poses and (half or tf32))" | tail -1
@@ -46,13 +48,16 @@ check() { # tool, file, selection of tests
     grep -E "ERROR SUMMARY|RACECHECK SUMMARY|(passed|failed|error)" "$log" | tail -4
     [ "$code" -eq 0 ] && return
     failed=1
+    [ "$code" -eq 124 ] && grep -E '^  File .*mpiapp' "$log" | head -6
     grep -E -A8 "^========= (Invalid|Error|Warning|Race|Program|Internal|Target)" "$log" | head -60
     [ "$code" -eq 9 ] || tail -5 "$log"
 }
 
 check memcheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
 check racecheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
-check memcheck $steps "test_sums_and_poses and half"
-check racecheck $steps "test_sums_and_poses and half"
-check memcheck $steps "test_sums_and_poses and tf32"
+check memcheck $steps "test_sums_and_poses and half and local"
+check racecheck $steps "test_sums_and_poses and half and local"
+check memcheck $steps "test_sums_and_poses and tf32 and local"
+[ "${1:-}" = --global ] && check memcheck $steps "test_sums_and_poses and half and global"
+check memcheck tests/gpu/test_reconstruct_gpu.py "test_sums and CTF"
 exit $failed

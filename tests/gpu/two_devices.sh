@@ -2,7 +2,9 @@
 # One and two devices beside each other: sums over ranks, then a few iterations by a leader and four workers.
 #
 #   tests/gpu/two_devices.sh                              only the sums over ranks
-#   tests/gpu/two_devices.sh FOLDER DIAMETER [ITERATIONS] also FOLDER/particles.star from FOLDER/ref_class001_lp*.mrc
+#   tests/gpu/two_devices.sh FOLDER DIAMETER [ITERATIONS [PARTICLES]]
+#                                                         also FOLDER/particles.star from FOLDER/ref_class001_lp*.mrc, with
+#                                                         PARTICLES rows (those of the file come again)
 #   MPIEXEC=/path/mpiexec PYTHON=python3 tests/gpu/two_devices.sh ...
 #
 # The same four workers compute on device 0 alone, then on all devices; asked for are expectation steps 1.9 times faster
@@ -39,13 +41,30 @@ $mpi -n 3 "$python" -m pytest -q -p no:cacheprovider --tb=short --only-mpi --tim
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 reference=$(ls "$1"/ref_class001_lp*.mrc)
+star=$1/particles.star
+if [ $# -ge 4 ]; then
+    star=$(cd benchmarks && "$python" - "$(realpath "$1")" "$4" "$out" <<'PYTHON'
+import sys
+from pathlib import Path
+
+import numpy as np
+from gpu_growth import make_case
+
+from mpiapp.io.star import read_star
+
+folder, out = Path(sys.argv[1]), Path(sys.argv[3])
+box = int(read_star(folder / "particles.star")["optics"]["rlnImageSize"].iloc[0])
+print(make_case(folder, int(sys.argv[2]), box, out, np))
+PYTHON
+    ) || exit 1
+fi
 high=${reference##*_lp}
 
 refine() { # name, folder, diameter, iterations, words after --gpu
     local name=$1 data=$2 diameter=$3 iterations=$4
     shift 4
     mkdir -p "$out/$name"
-    $mpi -n 5 "$python" -m mpiapp refine3d --i "$data/particles.star" --root "$data" --o "$out/$name/run" \
+    $mpi -n 5 "$python" -m mpiapp refine3d --i "$star" --root "$data" --o "$out/$name/run" \
         --ref "$reference" --ini_high "${high%.mrc}" --firstiter_cc --particle_diameter "$diameter" --offset_range 5 \
         --offset_step 2 --random_seed 1 --auto_iter_max "$iterations" --j 4 --gpu "$@" >"$out/$name.txt" 2>&1 ||
         { tail -5 "$out/$name.txt"; exit 1; }

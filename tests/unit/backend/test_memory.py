@@ -12,6 +12,7 @@ from mpiapp.backend.memory import (
     WANTED_BATCH,
     Load,
     cache_bytes,
+    insertion_items,
     n_pixels,
     plan_step,
     reconstruction_items,
@@ -47,6 +48,19 @@ def test_sizes_are_those_of_the_arrays(box: int, padding: float, r_max: int) -> 
         assert final["accumulators"] == found["accumulators"]
         p = round(padding * box)
         assert final["padded transform"] == np.fft.rfftn(np.zeros((p, p, p), np.float32)).size * 8
+
+
+@pytest.mark.parametrize(("r_max", "padding", "box"), [(9, 2.0, 32), (16, 1.5, 40)])
+def test_sums_over_known_poses_by_hand(r_max: int, padding: float, box: int) -> None:
+    found = {item.name: item for item in insertion_items(r_max, padding, box)}
+    transform = transform_reference(np.zeros((2 * r_max,) * 3, np.float32), r_max, padding)
+    assert found["accumulators"].bytes == np.zeros((*transform.shape, 4), np.float32).nbytes
+    # the image as it is read, as it lies on the device and without corners; its transform and the work area of that
+    arrays = [np.zeros((box, box), np.float32)] * 3 + [np.fft.rfft2(np.zeros((box, box), np.float32))] * 2
+    assert found["image while it is prepared"].bytes == sum(
+        a.size * (4 if a.dtype.kind == "f" else 8) for a in arrays
+    )
+    assert [item.per_image for item in found.values()] == [False, True, True, True]
 
 
 def test_tables_and_scores_by_hand() -> None:

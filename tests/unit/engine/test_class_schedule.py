@@ -15,7 +15,7 @@ from mpiapp.engine.state import HalfState, Schedule, new_half
 from mpiapp.model.search import Free
 
 POLICY = Policy(64, 3.0, 150.0)
-OPTIONS = Options(-1.0, 4.0, 5, 0.999, -1, -1.0, -1.0, False, True, 1)
+OPTIONS = Options(-1.0, 4.0, 5, 0.999, -1, -1.0, False, True, 1)
 RULES = ClassRules("C1", Free.ALL, False, 3, None, 6.0, True)
 PLANE = replace(RULES, psi_step_deg=12.0)
 

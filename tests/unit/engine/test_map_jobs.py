@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,14 @@ def test_operations_on_a_map(folder: Path, capsys: pytest.CaptureFixture[str]) -
     write_map(folder / "nan.mrc", broken, PIXEL)
     assert run("image_handler --i nan.mrc --remove_nan --o repaired.mrc") == 0
     assert read_map(folder / "repaired.mrc")[0][0, 0, 0] == 0
+
+
+def test_a_missing_device_is_told_before_anything_is_read(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert run("reconstruct --i none.star --gpu") == 3
+    assert "--gpu needs CuPy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from mpiapp.config.plan import PlanConfig
 from mpiapp.engine.memory_plan import last_shell, neighbours, stages
 from mpiapp.engine.schedule import Policy, needed_step_deg
-from mpiapp.model.local_search import local_neighbourhoods, psi_window_span
+from mpiapp.model.local_search import local_neighbourhoods
 from mpiapp.model.rotations import euler_to_matrix
 from mpiapp.model.sampling import angular_step_deg, direction_grid
 from mpiapp.model.symmetry import point_group
@@ -36,7 +36,8 @@ def test_neighbours_are_as_many_as_a_local_search_finds(order: int) -> None:
     near = local_neighbourhoods(euler_to_matrix(*angles), grid, group, sigma)
     n_dir, n_psi = neighbours(order, sigma)
     assert n_dir == pytest.approx(near.direction.size / 40, rel=0.06)
-    _, count = psi_window_span(angles[2], grid.n_psi, sigma)
+    offset = np.abs((grid.psi_deg - angles[2][:, None] + 180) % 360 - 180)
+    count = (offset < 3 * sigma).sum(axis=1)
     assert count.max() <= n_psi <= count.max() + 1
 
 

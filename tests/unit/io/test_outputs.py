@@ -49,7 +49,7 @@ def test_names_are_those_of_relion() -> None:
 def test_every_name_lies_in_the_folder_and_is_different() -> None:
     names = OutputNames(ROOT)
     made = [
-        *(getattr(names, name) for name in ("log", "parameters", "progress_plot")),
+        *(getattr(names, name) for name in ("log", "progress_plot")),
         names.rank_log(3),
         names.checkpoint(3),
         names.partial_checkpoint(3),

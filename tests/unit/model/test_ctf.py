@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mpiapp.errors import InputError
-from mpiapp.model.ctf import coefficients_in_pixels, ctf, ctf_coefficients, ctf_gamma, wavelength_A
+from mpiapp.model.ctf import ctf, ctf_coefficients, ctf_gamma, wavelength_A
 
 PARTICLES = [
     # kV, Cs, Q0, defocus u, v, angle, phase shift, B, scale
@@ -117,15 +117,6 @@ def test_even_gamma_adds_to_the_phase(frequencies: tuple[np.ndarray, np.ndarray]
     np.testing.assert_allclose(
         ctf(x, y, part, even_gamma=extra, dtype=np.float64), ctf(x, y, more, dtype=np.float64), atol=1e-9
     )
-
-
-def test_coefficients_in_pixels(frequencies: tuple[np.ndarray, np.ndarray]) -> None:
-    x, y = frequencies
-    part = coefficients(PARTICLES)
-    box, pixel = 128, 1.7
-    scaled = coefficients_in_pixels(part, box, pixel)
-    found = ctf(x * box * pixel, y * box * pixel, scaled, dtype=np.float64)
-    np.testing.assert_allclose(found, ctf(x, y, part, dtype=np.float64), atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from mpiapp.model import local_search
-from mpiapp.model.local_search import local_neighbourhoods, psi_log_prior, psi_window, psi_window_span
+from mpiapp.model.local_search import local_neighbourhoods
 from mpiapp.model.rotations import euler_to_matrix, geodesic_deg, psi_between, rotation_z
 from mpiapp.model.sampling import direction_grid, direction_matrices
 from mpiapp.model.symmetry import point_group
@@ -110,7 +108,8 @@ def test_window_holds_the_nearest_grid_orientation_also_at_the_poles(tilt):
         rows = slice(found.offsets[i], found.offsets[i + 1])
         entry = np.flatnonzero(found.direction[rows] == direction)
         assert entry.size == 1
-        assert psi_window(found.psi_center_deg[rows][entry], grid.psi_deg, sigma)[0, psi]
+        offset = (grid.psi_deg[psi] - found.psi_center_deg[rows][entry] + 180) % 360 - 180
+        assert np.abs(offset) < 3 * sigma
 
 
 def test_every_mate_keeps_all_images_of_a_view_along_the_axis():
@@ -142,32 +141,3 @@ def test_grid_and_group_have_to_match():
         local_neighbourhoods(np.eye(3)[None], direction_grid(1, "C1"), point_group("C2"), 3.0)
     with pytest.raises(ValueError, match="positive"):
         local_neighbourhoods(np.eye(3)[None], direction_grid(1, "C1"), point_group("C1"), 0.0)
-
-
-def test_psi_window_wraps_and_is_never_empty():
-    psi = np.arange(36) * 10.0
-    window = psi_window([1.0, 355.0, 94.0], psi, 5.0)
-    assert np.flatnonzero(window[0]).tolist() == [0, 1, 35]
-    assert np.flatnonzero(window[1]).tolist() == [0, 35]
-    assert np.flatnonzero(psi_window(94.0, psi, 1.0)).tolist() == [9]
-    assert np.flatnonzero(psi_window(357.0, psi, 0.5)).tolist() == [0]
-
-
-def test_psi_log_prior_is_gaussian_inside_and_minus_infinity_outside():
-    psi = np.arange(36) * 10.0
-    log_prior = psi_log_prior(356.0, psi, 5.0)
-    assert log_prior[0] == pytest.approx(-0.5 * (4 / 5) ** 2)
-    assert log_prior[35] == pytest.approx(-0.5 * (6 / 5) ** 2)
-    assert np.isneginf(log_prior[2:34]).all()
-    assert psi_log_prior(94.0, psi, 1.0)[9] == 0
-
-
-@given(st.floats(0, 359.99), st.integers(2, 200), st.floats(0.1, 80.0))
-def test_span_is_the_window(center, n_psi, sigma):
-    psi = np.arange(n_psi) * (360.0 / n_psi)
-    offset = np.abs((psi - center + 180) % 360 - 180)
-    # Rounding decides on the edge of the window, and halfway between two angles.
-    assume(np.abs(offset - 3 * sigma).min() > 1e-6 and np.ptp(np.sort(offset)[:2]) > 1e-6)
-    first, count = psi_window_span(center, n_psi, sigma)
-    inside = (first + np.arange(count)) % n_psi
-    assert sorted(inside) == np.flatnonzero(psi_window(center, psi, sigma)).tolist()

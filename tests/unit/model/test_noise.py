@@ -7,7 +7,7 @@ import pytest
 
 from mpiapp.model import noise
 from mpiapp.model.fourier import forward_2d, power_spectrum
-from mpiapp.model.pixels import shell_pixels
+from mpiapp.model.pixels import round_half_away, shell_pixels
 
 
 def test_known_noise_is_recovered_under_a_common_signal(rng: np.random.Generator) -> None:
@@ -54,7 +54,7 @@ def test_shells_of_groups(group: tuple[int, float], ratio: float) -> None:
     m = noise.shell_ratio(*group, 64, 3.0)
     assert m == pytest.approx(ratio)
     shells = np.arange(33)
-    image = noise.to_image_shell(shells, m)
+    image = round_half_away(m * shells)
     # the same spatial frequency, to half a shell of the image
     frequency = shells / (64 * 3.0)
     assert np.all(np.abs(image / (group[0] * group[1]) - frequency) <= 0.5001 / (group[0] * group[1]))
@@ -63,15 +63,6 @@ def test_shells_of_groups(group: tuple[int, float], ratio: float) -> None:
 
 def test_shell_mapping_rounds_away_from_zero() -> None:
     assert noise.to_model_shell(np.array([1, 3, 5]), 2.0).tolist() == [1, 2, 3]
-    assert noise.to_image_shell(np.array([1, 3]), 1.5).tolist() == [2, 5]
-
-
-def test_image_size_of_a_group() -> None:
-    assert noise.group_image_size(40, 64, 1.0) == 40
-    assert noise.group_image_size(64, 50, 0.625) == 40
-    assert noise.group_image_size(42, 96, 1.5) == 64
-    assert noise.group_image_size(64, 90, 1.5) == 90
-    assert noise.group_image_size(40, 64, 1.0 + 1e-13) == 40
 
 
 def test_spectrum_of_a_finer_and_a_coarser_group() -> None:

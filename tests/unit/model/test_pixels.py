@@ -51,10 +51,6 @@ def test_smaller_lists_are_prefixes() -> None:
         assert n == len(small)
         assert np.array_equal(large.kx[:n], small.kx)
         assert np.array_equal(large.ky[:n], small.ky)
-    whole = pixel_list(20, whole_shells=True)
-    assert whole.shell_prefix(11) == len(pixel_list(11, whole_shells=True))
-    assert whole.shell_prefix(20) == whole.shell_prefix(99) == len(whole)
-    assert whole.shell_prefix(-1) == 0
 
 
 def test_arrays_are_shared_and_read_only() -> None:
