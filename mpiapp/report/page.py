@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-import mpiapp
 from mpiapp.io.atomic import atomic_file
-from mpiapp.report.page_html import page_html
 
-STYLE = "page.css"
+TEMPLATE = "page.html.jinja"
 _ON_PAGE = 0.65  # CSS pixels for a pixel of a picture
 PAGE, PICTURES = "report.html", "report_files"
 
@@ -74,17 +72,24 @@ class Section:
 
 
 def write_page(path: Path, title: str, status: str, sections: Sequence[Section]) -> None:
-    """Write the page; all text is escaped, the file is replaced at once.
+    """Render and write the page; all text is escaped, the file is replaced at once.
 
     Parameters
     ----------
     title, status : heading of the page and the line below it
     """
-    style = (resources.files("mpiapp.report") / STYLE).read_text(encoding="utf-8")
-    footer = (
-        f"Written by mpiapp {mpiapp.__version__} on {time.strftime('%Y-%m-%d %H:%M:%S')}. The page holds everything it "
-        "shows; the tables behind the pictures lie beside it."
+    import jinja2
+
+    import mpiapp
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    source = (resources.files("mpiapp.report") / TEMPLATE).read_text(encoding="utf-8")
+    text = environment.from_string(source).render(
+        title=title,
+        status=status,
+        sections=sections,
+        version=mpiapp.__version__,
+        written=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
-    text = page_html(title, status, sections, style, footer)
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")

@@ -48,24 +48,13 @@ _STYLE: dict[str, Any] = {
 
 
 def load() -> None:
-    """Load what draws, in a process that does nothing else.
+    """Load what draws and writes pages."""
+    import jinja2  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+    import PIL.PngImagePlugin  # noqa: F401
 
-    matplotlib writes documentation for each of its hundred kinds of artists as it loads, a quarter of its time.
-    """
-    from matplotlib import artist as artists
-
-    def none(artist: Any) -> str:
-        return ""
-
-    write, artists.kwdoc = artists.kwdoc, none
-    try:
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure  # noqa: F401
-        import PIL.PngImagePlugin  # noqa: F401
-
-        import mpiapp.report.plots  # noqa: F401
-    finally:
-        artists.kwdoc = write
+    import mpiapp.report.plots  # noqa: F401
 
 
 @contextmanager

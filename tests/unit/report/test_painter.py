@@ -58,12 +58,3 @@ def test_an_error_ends_it_at_once() -> None:
     with pytest.raises(KeyError), drawing:
         raise KeyError
     assert python.returncode == -signal.SIGKILL
-
-
-def test_loading_leaves_the_documentation_of_artists_as_it_was() -> None:
-    from matplotlib.artist import Artist, kwdoc
-
-    from mpiapp.report.style import load
-
-    load()
-    assert "alpha" in kwdoc(Artist)
