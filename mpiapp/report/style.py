@@ -62,8 +62,6 @@ def load() -> None:
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
         import PIL.PngImagePlugin  # noqa: F401
-
-        import mpiapp.report.plots  # noqa: F401
     finally:
         artists.kwdoc = write
 
