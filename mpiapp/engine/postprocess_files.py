@@ -23,8 +23,11 @@ from mpiapp.io.postprocess_star import (
 from mpiapp.model.guinier import squared_frequencies
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.model.sharpen import Sharpened
+from mpiapp.report.cones_plot import plot_cones
+from mpiapp.report.fsc_plot import plot_fsc
+from mpiapp.report.guinier_plot import plot_guinier
 from mpiapp.report.painter import Painter
-from mpiapp.report.plots import draw_slices, plot_cones, plot_fsc, plot_guinier, take_slices
+from mpiapp.report.slices_plot import draw_slices, take_slices
 from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,8 @@ def read_postprocess(path: Path | str) -> PostprocessRecord:
 
 def write_emdb_fsc(path: Path | str, frequency_invA: Curve, fsc: Curve, title: str) -> None:
     """FSC curve for a deposition in the EMDB (XML); atomic."""
-    from xml.sax.saxutils import quoteattr
-
     x, _ = _printed_axes(frequency_invA)
-    lines = [f'<fsc title={quoteattr(title)} xaxis="Resolution (A-1)" yaxis="Correlation Coefficient">']
+    lines = [f'<fsc title="{escape(title)}" xaxis="Resolution (A-1)" yaxis="Correlation Coefficient">']
     for frequency, value in zip(x, fsc, strict=True):
         lines += [
             "  <coordinate>",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,7 +47,12 @@ class Painter:
         trace: TracebackType | None,
     ) -> None:
         processes, self._all = self._all, []
-        found = [process.end(kill=kind is not None) for process in processes]
+        try:
+            found = [process.end(kill=kind is not None) for process in processes]
+        except KeyboardInterrupt:
+            for process in processes:
+                process.end(kill=True)
+            raise
         if kind is None:
             for text in (text for texts, _ in found for text in texts):
                 log.warn(text)
@@ -60,8 +64,8 @@ class _Process:
     """One process, which takes its tasks one after the other."""
 
     def __init__(self) -> None:
-        # nothing here multiplies matrices, and threads for it take time to start
-        self._python = start_python("mpiapp.report.painter", OPENBLAS_NUM_THREADS="1")
+        # nothing here multiplies matrices, and threads for it take time to start; Ctrl-C is for the job, which ends this
+        self._python = start_python("mpiapp.report.painter", apart=True, OPENBLAS_NUM_THREADS="1")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="painter")  # a full pipe holds up no one else
         self._sent: list[Future[None]] = []
 
@@ -82,11 +86,12 @@ class _Process:
         assert self._python.stdout is not None
         with suppress(BrokenPipeError):
             self._python.stdin.close()
+        if kill:
+            self._python.wait()
+            return [], None
         with self._python.stdout as answers:
             answer = answers.read()
         code = self._python.wait()
-        if kill:
-            return [], None
         faults = [fault for fault in (sent.exception() for sent in self._sent) if fault is not None]
         if answer and not faults:
             warnings, fault = pickle.loads(answer)
@@ -99,15 +104,21 @@ class _Process:
 
 
 def start_python(
-    module: str, *arguments: str, pass_fds: tuple[int, ...] = (), **environment: str
+    module: str, *arguments: str, pass_fds: tuple[int, ...] = (), apart: bool = False, **environment: str
 ) -> subprocess.Popen[bytes]:
-    """A Python that runs a module of this package, found as here, with pipes to and from it."""
+    """A Python that runs a module of this package, found as here, with pipes to and from it.
+
+    Parameters
+    ----------
+    apart : signals of the terminal do not reach it
+    """
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=pass_fds,
+        start_new_session=apart,
         env={**os.environ, "PYTHONPATH": path, **environment},
     )
 
@@ -129,15 +140,13 @@ def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
             break
         except Exception as raised:
             fault = raised
-    with suppress(BrokenPipeError):  # who asked has ended
-        pickle.dump((collected.texts, fault), answers)
-        answers.flush()
+    pickle.dump((collected.texts, fault), answers)
 
 
 def main() -> None:
     """Serve the process that started this one, which ends this one by ending its tasks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+    # a pipe is broken when who asked has ended
+    with suppress(BrokenPipeError), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
         serve(sys.stdin.buffer, answers)
 

@@ -9,11 +9,10 @@ from mpiapp.report.fsc_plot import plot_fsc, resolution_of_curve
 from mpiapp.report.guinier_plot import plot_guinier
 from mpiapp.report.histogram_plot import plot_histogram
 from mpiapp.report.progress_plot import plot_progress
-from mpiapp.report.slices_plot import draw_slices, plot_slices, take_slices
+from mpiapp.report.slices_plot import plot_slices
 from mpiapp.report.spectra_plot import plot_fsc_history, plot_spectra
 
 __all__ = [
-    "draw_slices",
     "plot_angular_distribution",
     "plot_class_sizes",
     "plot_classes",
@@ -26,5 +25,4 @@ __all__ = [
     "plot_slices",
     "plot_spectra",
     "resolution_of_curve",
-    "take_slices",
 ]

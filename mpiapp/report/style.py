@@ -54,8 +54,6 @@ def load() -> None:
     import matplotlib.figure  # noqa: F401
     import PIL.PngImagePlugin  # noqa: F401
 
-    import mpiapp.report.plots  # noqa: F401
-
 
 @contextmanager
 def figure(path: str | Path, width: float, height: float, layout: str = "constrained") -> Iterator[Figure]:

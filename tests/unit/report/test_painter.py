@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,28 @@ def test_a_process_that_dies_is_named() -> None:
         draw((os._exit, 3))
 
 
-def test_an_error_ends_it_at_once() -> None:
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_an_error_ends_it_at_once(error: type[BaseException]) -> None:
     drawing = Painter(1)
     python = drawing._all[0]._python
-    with pytest.raises(KeyError), drawing:
-        raise KeyError
+    with pytest.raises(error), drawing:
+        raise error
+    assert python.returncode == -signal.SIGKILL
+
+
+def test_an_interrupt_while_waiting_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the end of a job, when pictures are still being drawn; it does not reach the other process itself."""
+    drawing = Painter(1)
+    drawing.call(time.sleep, 60)
+    end, python = drawing._all[0].end, drawing._all[0]._python
+    assert os.getsid(python.pid) != os.getsid(0)
+
+    def interrupted(kill: bool) -> tuple[list[str], BaseException | None]:
+        if kill:
+            return end(kill)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drawing._all[0], "end", interrupted)
+    with pytest.raises(KeyboardInterrupt), drawing:
+        pass
     assert python.returncode == -signal.SIGKILL
