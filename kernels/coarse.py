@@ -61,12 +61,15 @@ def _turned_rows(  # type: ignore[no-untyped-def]
     images, optics, pixels, turns, phases, i, scratch, row, powers, real, imaginary
 ):
     """Image i at every in-plane angle and shift (rows j * n_trans + t), and what |P|^2 counts at every angle."""
-    n_trans = turns.shift_A.shape[0]
+    n_trans, n_pix = turns.shift_A.shape[0], pixels.qx.size
+    every = np.arange(n_trans).astype(np.int32)
+    flat_re, flat_im = real.reshape(-1), imaginary.reshape(-1)
     for j in range(turns.cosine.size):
         base_row(images, optics, pixels, i, j, turns.cosine[j], turns.sine[j], scratch, row, powers[j])
-        for t in range(n_trans):
-            r = j * n_trans + t
-            shifted(row, images, optics, pixels, phases, i, j, turns, t, real[r], imaginary[r])
+        first = j * n_trans * n_pix
+        shifted(
+            row, images, optics, pixels, phases, i, j, turns, every, n_pix, flat_re[first:], flat_im[first:]
+        )
 
 
 @numba.njit(**JIT)
@@ -276,7 +279,9 @@ def local_search(  # type: ignore[no-untyped-def]
     inverse = np.float32(0.5) / (sigma_deg * sigma_deg)
     offsets = np.zeros(n_img + 1, np.int64)
     states = np.empty((1024, 3), np.int32)
-    rows = np.empty((n_trans, 2, n_pix), np.float32)
+    rows = np.empty((n_trans, 2 * n_pix), np.float32)
+    out_re, out_im = rows.reshape(-1), rows.reshape(-1)[n_pix:]
+    every_shift = np.arange(n_trans).astype(np.int32)
     row = np.empty((2, n_pix), np.float32)
     power = np.empty(n_pix, np.float32)
     values = np.empty(4096, np.float32)
@@ -313,10 +318,22 @@ def local_search(  # type: ignore[no-untyped-def]
                     c = turns.cosine[j]
                     s = turns.sine[j]
                     base_row(images, optics, pixels, i, j, c, s, scratch, row, power)
-                    for t in range(n_trans):
-                        shifted(row, images, optics, pixels, phases, i, j, turns, t, rows[t, 0], rows[t, 1])
+                    shifted(
+                        row,
+                        images,
+                        optics,
+                        pixels,
+                        phases,
+                        i,
+                        j,
+                        turns,
+                        every_shift,
+                        2 * n_pix,
+                        out_re,
+                        out_im,
+                    )
                 run = slices[first:d]
-                scores = np.dot(rows.reshape(n_trans, 2 * n_pix), run.T)
+                scores = np.dot(rows, run.T)
                 if m + scores.size > values.size:
                     found = grown(found, m + scores.size)
                     values = grown(values, m + scores.size)

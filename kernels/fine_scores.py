@@ -109,11 +109,11 @@ def _shifted_rows(base, images, optics, pixels, phases, i, psi, turns, names, co
     """The base row shifted by the children of several coarse shifts, as rows of a matrix."""
     n_pix = pixels.qx.size
     out = np.empty((count * children, 2, n_pix), np.float32)
-    for t in range(count):
-        for e in range(children):
-            r = t * children + e
-            fine = names[t] * children + e
-            shifted(base, images, optics, pixels, phases, i, psi, turns, fine, out[r, 0], out[r, 1])
+    shifts = np.empty(count * children, np.int32)
+    for r in range(shifts.size):
+        shifts[r] = names[r // children] * children + r % children
+    flat = out.reshape(-1)
+    shifted(base, images, optics, pixels, phases, i, psi, turns, shifts, 2 * n_pix, flat, flat[n_pix:])
     return out
 
 

@@ -77,10 +77,10 @@ def reference_sums(  # type: ignore[no-untyped-def]
     for k in range(n):
         matrix[row_at[k], shift_at[k]] += weight[k]
         total[row_at[k]] += weight[k]
-    rows = np.empty((n_t, 2, n_pix), np.float32)
-    for t in range(n_t):
-        shifted(base, images, optics, pixels, phases, i, psi, turns, shift[t], rows[t, 0], rows[t, 1])
-    product = np.dot(matrix, rows.reshape(n_t, 2 * n_pix))
+    rows = np.empty((n_t, 2 * n_pix), np.float32)
+    flat = rows.reshape(-1)
+    shifted(base, images, optics, pixels, phases, i, psi, turns, shift[:n_t], 2 * n_pix, flat, flat[n_pix:])
+    product = np.dot(matrix, rows)
     for d in range(n_d):
         reference = table[table_row[d]].reshape(2 * n_pix)
         _add_pixels(reference, product[d], total[d], power, cross_pixel, power_pixel)

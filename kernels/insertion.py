@@ -9,12 +9,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 from mpiapp.kernels.elementary import JIT
-from mpiapp.kernels.slicing import places
-from mpiapp.kernels.vectors import add_row_3
+from mpiapp.kernels.slicing import CHUNK, places, places_of_pixels
+from mpiapp.kernels.vectors import add_row_3, add_row_pair_3
 
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _U1 = np.uint64(1)
+# Up to so many orientations go one after the other: pixel by pixel, what a loop costs before it begins is then most of it
+_FEW = 7
 
 
 @numba.njit(**JIT)
@@ -33,6 +35,9 @@ def insert_image(mean, total, factor, power, orientation, kx, ky, grid):  # type
     grid : Grid; its values are changed in place, ``base`` tells where the grid of each orientation's class begins.
     """
     n = mean.shape[0]
+    if n <= _FEW:
+        _insert_few(mean, total, factor, power, orientation, kx, ky, grid)
+        return
     n_pix = kx.size
     radius = grid.radius
     values = grid.values
@@ -60,6 +65,34 @@ def insert_image(mean, total, factor, power, orientation, kx, ky, grid):  # type
                     c1 *= fx
                     add_row_3(values, i, c0, re, im, w)
                     add_row_3(values, i + _U1, c1, re, im, w)
+
+
+@numba.njit(**JIT)
+def _insert_few(mean, total, factor, power, orientation, kx, ky, grid):  # type: ignore[no-untyped-def]
+    """As :func:`insert_image`, orientation by orientation and CHUNK pixels at a time: a third of the time for one."""
+    n_pix = kx.size
+    radius = grid.radius
+    values = grid.values
+    work = grid.work
+    nx = np.uint64(radius + 1)
+    nxy = np.uint64((radius + 1) * (2 * radius + 1))
+    for first in range(0, n_pix, CHUNK):
+        n = min(CHUNK, n_pix - first)
+        for o in range(mean.shape[0]):
+            places_of_pixels(orientation, o, grid.padding, radius, kx, ky, first, n, grid.place, work)
+            for e in range(n):
+                p = first + e
+                re = factor[p] * mean[o, p]
+                im = factor[p] * mean[o, n_pix + p] * work[0, e]
+                w = power[p] * total[o]
+                fx = work[1, e]
+                fy = work[2, e]
+                fz = work[3, e]
+                i = np.uint64(grid.place[e]) + grid.base[o]
+                add_row_pair_3(values, i, (_ONE - fz) * (_ONE - fy), fx, re, im, w)
+                add_row_pair_3(values, i + nx, (_ONE - fz) * fy, fx, re, im, w)
+                add_row_pair_3(values, i + nxy, fz * (_ONE - fy), fx, re, im, w)
+                add_row_pair_3(values, i + nxy + nx, fz * fy, fx, re, im, w)
 
 
 @numba.njit(**JIT)
@@ -95,3 +128,11 @@ def insert_plane(mean, total, factor, power, orientation, kx, ky, grid):  # type
                 add_row_3(values, i, c0, re, im, w)
                 add_row_3(values, i + _U1, c1, re, im, w)
                 i += nx
+
+
+@numba.njit(**JIT)
+def add_sums(values, total):  # type: ignore[no-untyped-def]
+    """Add the accumulators of a thread, (n, 4) float32, to the sums of all, (n, 3) float64."""
+    for i in range(values.shape[0]):
+        for c in range(3):
+            total[i, c] += values[i, c]

@@ -71,10 +71,38 @@ def base_row(images, optics, pixels, i, psi, cosine, sine, scratch, row, power):
 
 
 @numba.njit(**KERNEL)
-def _multiply(row_re, row_im, phase_re, phase_im, out_re, out_im):  # type: ignore[no-untyped-def]
-    for p in range(row_re.size):
-        out_re[p] = row_re[p] * phase_re[p] - row_im[p] * phase_im[p]
-        out_im[p] = row_re[p] * phase_im[p] + row_im[p] * phase_re[p]
+def _multiply(row, parent, child, shifts, step, out_re, out_im):  # type: ignore[no-untyped-def]
+    """A row (2, n_pix) times the phases of some shifts.
+
+    One call for all shifts: with one call a shift, counting the references to the arrays that threads share took a
+    tenth of the time of a 2D classification.
+
+    Parameters
+    ----------
+    parent, child : (n_trans, 2, n_pix), (n_children, 2, n_pix);  shifts : (n,) numbers, shift * n_children + child.
+    out_re, out_im : flat, written; row r begins at r * step.
+    """
+    n_pix = row.shape[1]
+    n_child = child.shape[0]
+    for r in range(shifts.size):
+        t = shifts[r] // n_child
+        e = shifts[r] - t * n_child
+        # unsigned: a place that could be negative keeps the compiler from vectors, a quarter of the speed
+        o = np.uint64(r) * np.uint64(step)
+        if n_child == 1:
+            for p in range(n_pix):
+                q = o + np.uint64(p)
+                re = parent[t, 0, p]
+                im = parent[t, 1, p]
+                out_re[q] = row[0, p] * re - row[1, p] * im
+                out_im[q] = row[0, p] * im + row[1, p] * re
+        else:
+            for p in range(n_pix):
+                q = o + np.uint64(p)
+                re = parent[t, 0, p] * child[e, 0, p] - parent[t, 1, p] * child[e, 1, p]
+                im = parent[t, 0, p] * child[e, 1, p] + parent[t, 1, p] * child[e, 0, p]
+                out_re[q] = row[0, p] * re - row[1, p] * im
+                out_im[q] = row[0, p] * im + row[1, p] * re
 
 
 @numba.njit(**KERNEL)
@@ -101,22 +129,26 @@ def shift_directly(row, optics, pixels, g, cosine, sine, shift_A, out_re, out_im
 
 
 @numba.njit(**JIT)
-def shifted(row, images, optics, pixels, phases, i, psi, turns, shift, out_re, out_im):  # type: ignore[no-untyped-def]
-    """Row of image i at in-plane angle ``psi`` shifted by translation number ``shift`` of ``turns``."""
+def shifted(row, images, optics, pixels, phases, i, psi, turns, shifts, step, out_re, out_im):  # type: ignore[no-untyped-def]
+    """Row (2, n_pix) of image i at in-plane angle ``psi`` shifted by some translations of ``turns``.
+
+    Parameters
+    ----------
+    shifts : (n,) int32 numbers of translations
+    out_re, out_im : flat float32, written; row r begins at r * step.
+    """
     g = images.group[i]
-    if phases.parent.shape[4] == 0:
-        shift_directly(
-            row, optics, pixels, g, turns.cosine[psi], turns.sine[psi], turns.shift_A[shift], out_re, out_im
-        )
+    if phases.parent.shape[4] > 0:
+        e = optics.geometry[g]
+        _multiply(row, phases.parent[e, psi], phases.child[e, psi], shifts, step, out_re, out_im)
         return
-    n_child = phases.child.shape[2]
-    e = optics.geometry[g]
-    parent = phases.parent[e, psi, shift // n_child]
-    if n_child == 1:
-        _multiply(row[0], row[1], parent[0], parent[1], out_re, out_im)
-    else:
-        child = phases.child[e, psi, shift % n_child]
-        multiply_twice(row[0], row[1], parent[0], parent[1], child[0], child[1], out_re, out_im)
+    n_pix = pixels.qx.size
+    for r in range(shifts.size):
+        at = slice(r * step, r * step + n_pix)
+        shift_A = turns.shift_A[shifts[r]]
+        shift_directly(
+            row, optics, pixels, g, turns.cosine[psi], turns.sine[psi], shift_A, out_re[at], out_im[at]
+        )
 
 
 @numba.njit(**JIT)

@@ -80,3 +80,23 @@ def add_row_3(typingctx, array, index, weight, a, b, c):  # type: ignore[no-unty
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def add_row_pair_3(typingctx, array, index, weight, right, a, b, c):  # type: ignore[no-untyped-def]
+    """Rows ``index`` and ``index`` + 1 of an array (n, 4) += weight * (1 - right, right) * (a, b, c, 0)."""
+    dtype = array.dtype
+    signature = types.none(array, types.uint64, *[dtype] * 5)
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        values, index, weight, right, *parts = args
+        place = _place(context, builder, array, values, builder.mul(index, index.type(4)), 8)
+        left = builder.fsub(right.type(1.0), right, flags=_FAST)
+        weights = [builder.fmul(part, weight, flags=_FAST) for part in (left, right)]
+        rows = _vector(builder, [*parts, parts[0].type(0.0)] * 2)
+        added = builder.fmul(rows, _vector(builder, [w for w in weights for _ in range(4)]), flags=_FAST)
+        old = builder.load(place, align=_align(array))
+        builder.store(builder.fadd(old, added, flags=_FAST), place, align=_align(array))
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from scipy import fft
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.kernels.arguments import Images
+from mpiapp.kernels.preparation import mask_images, move_images, read_pixels, sum_shells
 from mpiapp.model.aberrations import demodulation, magnify
-from mpiapp.model.fourier import axis_frequencies, shift_images
-from mpiapp.model.images import padded_planes, shell_power
+from mpiapp.model.fourier import axis_frequencies
+from mpiapp.model.images import padded_planes
 from mpiapp.model.interpolation import plane_radius
 from mpiapp.model.masks import apply_soft_mask, inscribed_circle, mask_noise, soft_circle
 from mpiapp.model.noise import spectrum_to_group
@@ -42,11 +44,11 @@ def prepare_batch(
         raw = np.where(bad[:, None, None], np.float32(0), raw)
     shift = round_half_away(poses.origin_A / optics.pixel_size_A)
     gain = (model.average_norm / poses.norm).astype(np.float32)
-    unmasked = shift_images(raw, shift)
-    unmasked *= gain[:, None, None]
+    unmasked = np.empty_like(raw)
+    move_images(raw, shift, gain, unmasked)
     masked = _mask(setup, model, optics, unmasked, data)
     radius = max(image_radius(setup.optics[int(g)], r_max) for g in np.unique(data.optics))
-    power = shell_power(masked)
+    power = _shell_power(masked)
     _demodulate(masked, data, setup)
     plane = padded_planes(masked, radius)
     images = Images(
@@ -65,15 +67,20 @@ def prepare_batch(
 
 def image_radius(optics: OpticsModel, r_max: int) -> int:
     """Highest frequency of an image that the model plane up to r_max reads, in pixels."""
-    largest = np.linalg.norm(optics.turn, 2)
     # beyond Nyquist the samples have no weight, but they are read
-    return int(min(np.ceil(largest * r_max), optics.box - 2))
+    return int(min(np.ceil(_stretch(optics) * r_max), optics.box - 2))
+
+
+@lru_cache(maxsize=256)
+def _stretch(optics: OpticsModel) -> float:
+    """Largest factor between frequencies of the model and of the image."""
+    return float(np.linalg.norm(optics.turn, 2))
 
 
 def map_pixels(setup: ImagingSetup, box: int, pixel_size_A: float, r_max: int) -> PixelList:
     """Pixels of the images of one kind that lie inside the model's sphere, for one optics group of them at least."""
     kind = [o for o in setup.optics if (o.box, o.pixel_size_A) == (box, pixel_size_A)]
-    reach = max(float(np.linalg.norm(o.turn, 2)) for o in kind) * r_max
+    reach = max(_stretch(o) for o in kind) * r_max
     return pixel_list(min(int(np.ceil(reach - 1e-6)), box // 2))
 
 
@@ -85,15 +92,48 @@ def _mask(
     data: ParticleData,
 ) -> NDArray[np.float32]:
     """Images inside a soft circle; the surroundings become their own mean, or noise of the estimated colour."""
-    circle = soft_circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)
+    circle = _circle(optics.box, setup.particle_diameter_A / (2 * optics.pixel_size_A), setup.mask_edge)
     if setup.zero_mask:
-        return np.asarray(apply_soft_mask(images, circle), np.float32)
+        return _masked(images, circle)
     fill = np.empty_like(images)
     for g in np.unique(data.optics):
         rows = np.flatnonzero(data.optics == g)
         spectrum = spectrum_to_group(model.sigma2[g], optics.box // 2 + 1, optics.ratio)
         fill[rows] = mask_noise(setup.seed, data.particle_id[rows], spectrum, optics.box)
     return np.asarray(apply_soft_mask(images, circle, fill), np.float32)
+
+
+@lru_cache(maxsize=8)
+def _circle(box: int, radius: float, edge: float) -> NDArray[np.float32]:
+    return soft_circle(box, radius, edge)
+
+
+@lru_cache(maxsize=8)
+def _inscribed_circle(box: int) -> NDArray[np.float32]:
+    return inscribed_circle(box)
+
+
+def _masked(images: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As :func:`mpiapp.model.masks.apply_soft_mask`, with the images' own means."""
+    out = np.empty_like(images)
+    mask_images(images, mask, out)
+    return out
+
+
+def _shell_power(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """As :func:`mpiapp.model.images.shell_power`."""
+    box = images.shape[-1]
+    index, starts = _shells(box)
+    out = np.empty((len(images), starts.size - 1))
+    sum_shells(fft.rfft2(images).reshape(len(images), -1), index, starts, 1 / float(box) ** 4, out)
+    return out
+
+
+@lru_cache(maxsize=8)
+def _shells(box: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Elements of a half transform shell by shell, and where each shell begins."""
+    pixels = pixel_list(box // 2, whole_shells=True, box=box)
+    return pixels.half_index(box), pixels.shell_start.copy()
 
 
 def unmasked_rows(
@@ -110,18 +150,21 @@ def unmasked_rows(
     Unless ``corners``, the corners outside the inscribed circle are taken away first.
     """
     if not corners:
-        images = np.asarray(apply_soft_mask(images, inscribed_circle(optics.box)), np.float32)
+        images = _masked(images, _inscribed_circle(optics.box))
     transform = fft.rfft2(images).reshape(len(images), -1)
     pixels = map_pixels(setup, optics.box, optics.pixel_size_A, r_max)
     sign = (1 - 2 * ((pixels.kx + pixels.ky) % 2)).astype(np.float32) / np.float32(optics.box**2)
-    values = transform[:, pixels.half_index(optics.box)] * sign
+    rows = np.empty((len(images), 2, len(pixels)), np.float32)
+    read_pixels(transform, pixels.half_index(optics.box), sign, rows)
     for g in np.unique(data.optics):
         group = setup.optics[int(g)]
         if any(group.odd_zernike):
             unit = 1.0 / (group.box * group.pixel_size_A)
             x, y = np.asarray(group.magnification).reshape(2, 2) @ (np.stack([pixels.kx, pixels.ky]) * unit)
-            values[data.optics == g] *= demodulation(group.odd_zernike, x, y)
-    return np.stack([values.real, values.imag], axis=1)
+            mine = np.flatnonzero(data.optics == g)
+            values = (rows[mine, 0] + 1j * rows[mine, 1]) * demodulation(group.odd_zernike, x, y)
+            rows[mine, 0], rows[mine, 1] = values.real, values.imag
+    return rows
 
 
 def _demodulate(images: NDArray[np.float32], data: ParticleData, setup: ImagingSetup) -> None:

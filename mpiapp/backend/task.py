@@ -40,6 +40,7 @@ from mpiapp.kernels.arguments import (
 )
 from mpiapp.kernels.coarse import global_search, local_search
 from mpiapp.kernels.fine import fine_pass
+from mpiapp.kernels.insertion import add_sums
 from mpiapp.kernels.slicing import CHUNK
 from mpiapp.model.local_search import LocalNeighbourhoods
 from mpiapp.model.particles import ParticleData, Poses
@@ -316,12 +317,11 @@ class Task:
 
     def total(self) -> WeightedSums:
         """Sums of all lanes, grids included, in float64."""
-        shape = (self.references.n_class, *self._grid_shape)
         total = self.all_lanes[0].sums
         for lane in self.all_lanes[1:]:
             total += lane.sums
-        grid = np.zeros((*shape, 3))
+        grid = np.zeros((self.references.n_class * int(np.prod(self._grid_shape)), 3))
         for lane in self.all_lanes:
-            grid += lane.grid.values[:, :3].reshape(*shape, 3)
-        total.grid = grid
+            add_sums(lane.grid.values, grid)
+        total.grid = grid.reshape(self.references.n_class, *self._grid_shape, 3)
         return total

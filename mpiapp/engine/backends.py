@@ -42,7 +42,9 @@ def start_backend(team: Team, config: DeviceOptions, threads: int, precision: st
     """The backend of this rank (all ranks); ``precision`` is that of score products on a device."""
     if config.gpu is None:
         from mpiapp.backend.cpu import CpuBackend
+        from mpiapp.backend.heap import keep_freed_memory
 
+        keep_freed_memory()
         return CpuBackend(threads)
     from mpiapp.backend.gpu_start import start_gpu
 

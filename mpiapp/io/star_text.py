@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -102,19 +103,21 @@ def format_floats(values: npt.NDArray[np.floating[Any]], exact: bool = True) -> 
     if not exact:
         shown = zip(numbers.tolist(), plain.tolist(), strict=True)
         return [f"{x:12.6f}" if simple else f"{x:12.6e}" for x, simple in shown]
-    text = [f"{x:12.6f}" for x in numbers.tolist()]
-    digits = 9 if values.dtype == np.float32 else 17
-    for row in np.flatnonzero(~plain):
-        text[row] = _exponent_form(values[row], digits)
-    return text
+    form = _single_exponent_form if values.dtype == np.float32 else _exponent_form
+    shown = zip(numbers.tolist(), plain.tolist(), strict=True)
+    return [f"{x:12.6f}" if simple else form(x).rjust(12) for x, simple in shown]
 
 
-def _exponent_form(value: np.floating[Any], digits: int) -> str:
+def _exponent_form(value: float) -> str:
     """Exponent form with six decimals, or with as many digits as needed to read back the same number."""
     text = f"{value:.6e}"
-    if np.isfinite(value) and type(value)(text) != value:
-        text = repr(float(value)) if digits == 17 else f"{value:.{digits}g}"
-    return text.rjust(12)
+    return text if float(text) == value or not isfinite(value) else repr(value)
+
+
+def _single_exponent_form(value: float) -> str:
+    """As :func:`_exponent_form` for a number in single precision."""
+    text = f"{value:.6e}"
+    return text if np.float32(text) == value or not isfinite(value) else f"{value:.9g}"
 
 
 def format_cells(values: npt.NDArray[Any], exact: bool = True) -> list[str]:

@@ -113,16 +113,17 @@ def test_slices_are_those_of_the_twin(setting: Setting) -> None:
     np.testing.assert_allclose(sliced(setting), expected, atol=3e-5)
 
 
-def test_inserted_images_are_those_of_the_twin(setting: Setting, rng: np.random.Generator) -> None:
-    rows = Rows.random(setting, rng)
+@pytest.mark.parametrize("n", [1, 7, 8, N_DIR])  # few orientations go another way than many
+def test_inserted_images_are_those_of_the_twin(setting: Setting, rng: np.random.Generator, n: int) -> None:
+    rows, matrices = Rows.random(setting, rng, n), setting.matrices[:n]
     grid = np.zeros((setting.volume.size, 4))
-    insert(setting, rows, setting.matrices, grid)
+    insert(setting, rows, matrices, grid)
     data, weight = insert_slices(
         rows.factor * rows.mean,
         rows.total[:, None] * rows.power,
         setting.radius,
         setting.padding,
-        setting.matrices,
+        matrices,
         *setting.plane,
     )
     assert not grid[:, 3].any()
