@@ -87,8 +87,9 @@ class GpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         begun = time.monotonic()
         with self.device:
+            near_work = self.pool.submit(neighbourhoods, setup, search, poses)  # on processors
             task = self._make_task(setup, model, search, data, poses)
-            near = neighbourhoods(setup, search, poses)
+            near = near_work.result()
             out, bad = Poses.zeros(len(data)), np.zeros(len(data), bool)
 
             def work(rows: NDArray[np.int64]) -> None:

@@ -21,10 +21,10 @@ def to_host(array: Any) -> Any:
     """A device array in host memory; large ones in pinned memory, which is copied to and from several times faster."""
     if array.nbytes < LARGE_BYTES:
         return array.get()
-    from cupy import ascontiguousarray
-    from cupyx import empty_pinned
+    from cupy import ascontiguousarray, cuda
 
-    out = empty_pinned(array.shape, array.dtype)
+    # as cupyx.empty_pinned, without all of cupyx and the SciPy that it loads
+    out: np.ndarray = np.ndarray(array.shape, array.dtype, cuda.alloc_pinned_memory(array.nbytes))
     ascontiguousarray(array).get(out=out)
     return out
 
@@ -40,18 +40,23 @@ def to_device(cupy: Any, array: Any) -> Any:
 
 
 class DeviceFft:
-    """Transforms as scipy.fft has them, without the options that steer host threads."""
+    """Transforms as scipy.fft has them, without the options that steer host threads.
+
+    They are those of cupy.fft; only one that may overwrite its input is taken from cupyx.scipy, which loads SciPy.
+    """
 
     def __init__(self, cupy: Any) -> None:
-        from cupyx.scipy import fft
-
-        self._fft = fft
+        self._fft = cupy.fft
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(self._fft, name)
+        def transform(
+            array: Any, *arguments: Any, workers: int = 1, overwrite_x: bool = False, **rest: Any
+        ) -> Any:
+            if overwrite_x:
+                from cupyx.scipy import fft
 
-        def transform(array: Any, *arguments: Any, workers: int = 1, **rest: Any) -> Any:
-            return function(array, *arguments, **rest)
+                return getattr(fft, name)(array, *arguments, overwrite_x=True, **rest)
+            return getattr(self._fft, name)(array, *arguments, **rest)
 
         return transform
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from mpiapp.cli.console import is_leader
 from mpiapp.cli.options import parse
 from mpiapp.config.postprocess import PostprocessConfig
 
@@ -23,7 +25,13 @@ def run(argv: Sequence[str]) -> int:
     if config is None:
         return 0
     config.validate()
-    from mpiapp.engine.postprocess import postprocess
+    from mpiapp.parallel.threads import available_cores
+    from mpiapp.report.painter import Painter
 
-    postprocess(config)
+    # started first: what draws is loaded while the science is
+    draws = is_leader() and not config.locres
+    with Painter(len(available_cores())) if draws else nullcontext() as painter:
+        from mpiapp.engine.postprocess import postprocess
+
+        postprocess(config, painter)
     return 0

@@ -7,17 +7,15 @@ is killed loses the iterations (at most two) that were being written besides the
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
-import subprocess
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +23,10 @@ from numpy.typing import NDArray
 from mpiapp.engine.handover import receive, send
 from mpiapp.errors import MpiappError
 from mpiapp.report import log
+from mpiapp.report.painter import start_python
 
 if TYPE_CHECKING:
+    from mpiapp.engine.refine_writer import RefinementWriter
     from mpiapp.engine.state import RunState
     from mpiapp.engine.writer import Writer
 
@@ -36,7 +36,7 @@ AHEAD = 2
 
 
 class BackgroundWriter:
-    """A writer whose ``iteration`` returns at once; everything else waits for it first. ``plots`` are drawn there too,
+    """A writer whose ``iteration`` returns at once; everything else waits for it first. Pictures are drawn there too,
     where what draws is loaded and the files of earlier iterations are known.
 
     A fault in the background is raised by the next call.
@@ -46,7 +46,7 @@ class BackgroundWriter:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
         self._memory = os.memfd_create("states")
-        self._helper = _start_helper(self._memory)
+        self._helper = start_python("mpiapp.engine.background", str(self._memory), pass_fds=(self._memory,))
         self._pending = deque([self._thread.submit(self._ask, pickle.dumps(writer))])
 
     def iteration(self, state: RunState) -> None:
@@ -54,10 +54,15 @@ class BackgroundWriter:
         self.wait(AHEAD - 1)
         self._pending.append(self._thread.submit(self._ask, ("iteration", snapshot(state))))
 
-    def plots(self, state: RunState, volume: NDArray[np.float32]) -> None:
-        """As the writer's method of this name."""
+    def finish(
+        self, state: RunState, volume: NDArray[np.float32], unfiltered: list[NDArray[np.float32]]
+    ) -> None:
+        """As the writer's method of this name: maps and tables are written here while pictures are drawn there."""
         self.wait()
-        self._ask(("plots", replace(state, maps=[], anchor=volume[:0]), volume))
+        drawn = self._thread.submit(self._ask, ("plots", replace(state, maps=[]), volume))
+        cast("RefinementWriter", self._writer).final(state, volume, unfiltered)
+        drawn.result()
+        self._ask(("write_page",))
 
     def wait(self, but: int = 0) -> None:
         """Until the files of all iterations are there but those of the last few."""
@@ -108,34 +113,10 @@ def snapshot(state: RunState) -> RunState:
     )
 
 
-def _start_helper(memory: int) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-m", "mpiapp.engine.background", str(memory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=(memory,),
-        env={**os.environ, "PYTHONPATH": path},
-    )
-
-
-class _Collected(logging.Handler):
-    """Warnings for the process that shows them."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(record.getMessage())
-
-
 def serve(tasks: IO[bytes], answers: IO[bytes], memory: int) -> None:
     """Do one task after the other until they end: the first is the writer, the others its methods with arguments."""
-    collected = _Collected()
-    logger = logging.getLogger(log.NAME)
-    logger.addHandler(collected)
-    logger.propagate = False
+    collected = log.Collected()
+    collected.take_all()
     writer: Writer | None = None
     while True:
         try:

@@ -82,7 +82,7 @@ class ClassStart:
         if schedule.seeding:
             draws = np.random.default_rng(np.random.SeedSequence([seed, 0x73656564]))
             poses.class_number[:] = 1 + draws.integers(n_class, size=len(inputs.data))
-        none = np.zeros((0, 0, 0), np.float32)
+        none = np.zeros((0, 0, 0))
         fsc = np.zeros(setup.n_shells)
         return RunState(schedule, [half], [inputs.references.copy()], poses, inputs.half, fsc, seed, none)
 

@@ -83,7 +83,7 @@ class ClassWriter(Writer):
                 plot_slices(
                     self.names.slices_plot(number, k), volume, self.setup.pixel_size_A, text, diameter
                 )
-        self.page.write()
+        self.write_page()
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:
         columns = super()._columns(state)

@@ -44,18 +44,25 @@ class Drift:
         return float(geodesic_deg(self.rotation, np.eye(3)))
 
 
-def estimate_drift(
-    volume: F32, start: F32, pixel_size_A: float, resolution_A: float, group: PointGroup
-) -> Drift:
-    """Motion of a map away from the map whose frame is kept, as far as its symmetry leaves it free.
+def leaves_frame_free(group: PointGroup) -> bool:
+    """Whether a symmetry leaves a motion free: with more than one axis it fixes the frame."""
+    return group.order == 1 or group.name.upper().startswith("C")
 
-    Groups with more than one axis fix the frame themselves, cyclic ones all but the turn about and the shift along z.
+
+def estimate_drift(
+    volume: F32, start: F64, pixel_size_A: float, resolution_A: float, group: PointGroup
+) -> Drift:
+    """Motion of a map away from the map whose frame is kept, where the symmetry leaves one free.
+
+    Cyclic groups fix all but the turn about and the shift along z.
+
+    Parameters
+    ----------
+    volume : (N, N, N) float32.
+    start : (n, n, n) float64, the map whose frame is kept, as `registration.low_passed` makes it.
     """
     from scipy.spatial.transform import Rotation
 
-    cyclic = group.name.upper().startswith("C")
-    if group.order > 1 and not cyclic:
-        return Drift.none()
     turn, shift = small_motion(volume, start, pixel_size_A, resolution_A, axial=group.order > 1)
     if np.rad2deg(np.linalg.norm(turn)) > LARGEST_DEG:
         return Drift.none()

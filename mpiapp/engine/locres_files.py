@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,11 @@ from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.io.chimerax import write_local_script
 from mpiapp.io.mrc import write_map
 from mpiapp.io.outputs import PostprocessNames
+from mpiapp.io.star_table import Table
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.report import log
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mpiapp.engine.locres import LocalSums
 
 F32 = NDArray[np.float32]
@@ -58,18 +57,14 @@ def write_local(
     )
 
 
-def _curves(
-    points: NDArray[np.int64], sums: LocalSums, pixel_size_A: float, box: int
-) -> dict[str, pd.DataFrame | dict[str, Any]]:
+def _curves(points: NDArray[np.int64], sums: LocalSums, pixel_size_A: float, box: int) -> dict[str, Table]:
     """One table a point, named by its z, y, x from the centre of the box, as in RELION's file."""
-    import pandas as pd
-
     n = sums.curves.shape[1]
     frequency = np.arange(n) / (2 * (n - 1) * pixel_size_A)
     frequency[0] = 1 / 999.0
-    blocks: dict[str, pd.DataFrame | dict[str, Any]] = {}
+    blocks = {}
     for point, curve in zip(points - box // 2, sums.curves, strict=True):
-        blocks["fsc_" + "_".join(f"{int(c):05d}" for c in point)] = pd.DataFrame(
+        blocks["fsc_" + "_".join(f"{int(c):05d}" for c in point)] = Table(
             {
                 "rlnSpectralIndex": np.arange(n),
                 "rlnResolution": frequency,

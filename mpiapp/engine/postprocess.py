@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
-from mpiapp.engine.locres import local_resolution
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
-from mpiapp.engine.postprocess_files import write_results
+from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
 from mpiapp.errors import InputError
 from mpiapp.io.maps_in import InputMap, load_like, load_map
 from mpiapp.io.mtf import read_mtf
@@ -33,7 +32,7 @@ from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
 from mpiapp.parallel.serial import SerialTeam
 from mpiapp.parallel.threads import available_cores
 from mpiapp.report import log
-from mpiapp.report.style import load_in_background
+from mpiapp.report.painter import Painter
 
 AUTO_MASK_A = 15.0
 POOR_SPHERICITY = 0.75
@@ -50,7 +49,9 @@ class Result:
     bfactor_A2: float
 
 
-def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Result | None:
+def postprocess(
+    config: PostprocessConfig | None = None, painter: Painter | None = None, **options: Any
+) -> Result | None:
     """Post-process two half maps, or estimate their local resolution (``--locres``); all processes call this.
 
     The leader does the former alone; the latter is shared out.
@@ -58,6 +59,7 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
     Parameters
     ----------
     config : all options; or give them by name, as in ``postprocess(i="run_half1_class001_unfil.mrc", ...)``
+    painter : process that draws, if it was started already
 
     Returns
     -------
@@ -78,10 +80,16 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
         names.log.parent.mkdir(parents=True, exist_ok=True)
         log.setup(config.verb, rank=team.rank, log_file=names.log)
         try:
+            log.emit(log.options(config))
+            result = None
             if config.locres:
-                log.emit(log.options(config))
+                from mpiapp.engine.locres import local_resolution
+
                 local_resolution(team, config, names)
-            result = _run(config, names) if team.is_leader and not config.locres else None
+            elif team.is_leader:
+                with painter or Painter(len(available_cores())) as drawing:
+                    result = _run(config, names, drawing)
+                finish_pictures(names)
             if team.is_leader:
                 refresh_page(names.log.parent)
             return result
@@ -89,10 +97,8 @@ def postprocess(config: PostprocessConfig | None = None, **options: Any) -> Resu
             log.close()
 
 
-def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:
+def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -> Result:
     workers = config.threads or len(available_cores())
-    log.emit(log.options(config))
-    load_in_background()
     with ThreadPoolExecutor(1) as reader:  # maps are read while a device starts
         loading = reader.submit(_load, config, names, workers)
         here = start_arrays(SerialTeam(1), config.gpu)  # the leader works alone
@@ -110,15 +116,19 @@ def _run(config: PostprocessConfig, names: PostprocessNames) -> Result:
         curves, found = solvent_curves(config, halves, here(mask), pixel, workers)
         transforms, in_mask = found.transforms, found.masked_transforms
     cones = conical_fsc(in_mask[0], in_mask[1], pixel, workers=workers) if config.cones else None
+    draw_curves(painter, names, curves, cones, pixel)
     average: NDArray[Any] = (transforms[0] + transforms[1]) * HALF
     sharpened = _filter_of(config, average, pixel, curves, mtf, workers)
     _say_sharpened(config, sharpened)
     sources = (average, *(transforms if config.half_maps else ()))
     volume, *halves_out = [_filtered(source, sharpened, workers) for source in sources]
     seconds = time.monotonic() - begun
+    draw_map(painter, config, names, pixel, sharpened, volume)
     write_results(config, names, pixel, curves, sharpened, volume, mask, halves_out)
     if cones is not None:
-        _directions(names, cones, pixel)
+        _say_directions(names, cones)
+    import mpiapp.report.build  # noqa: F401, for the page, while pictures are being drawn
+
     where = "on the device" if config.gpu is not None else f"with {workers} threads"
     log.emit(
         [
@@ -213,11 +223,8 @@ def _say_sharpened(config: PostprocessConfig, sharpened: Sharpened) -> None:
         log.warn("the map is not sharpened: neither --auto_bfac nor --adhoc_bfac was given.")
 
 
-def _directions(names: PostprocessNames, cones: ConicalFsc, pixel_size_A: float) -> None:
-    """Show the FSC by direction; warns when the map is better along some directions than others."""
-    from mpiapp.report.plots import plot_cones
-
-    plot_cones(names.cones_plot, cones, pixel_size_A)
+def _say_directions(names: PostprocessNames, cones: ConicalFsc) -> None:
+    """Tell the resolution by direction; warns when the map is better along some directions than others."""
     fine, coarse = np.percentile(cones.resolution_A, (5, 95))
     log.emit(
         [

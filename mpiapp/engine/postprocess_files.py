@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,16 @@ from mpiapp.io.postprocess_star import (
 from mpiapp.model.guinier import squared_frequencies
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.model.sharpen import Sharpened
+from mpiapp.report.cones_plot import plot_cones
+from mpiapp.report.fsc_plot import plot_fsc
+from mpiapp.report.guinier_plot import plot_guinier
+from mpiapp.report.painter import Painter
+from mpiapp.report.slices_plot import draw_slices, take_slices
 from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.engine.postprocess_curves import Curves
+    from mpiapp.model.orientation_quality import ConicalFsc
 
 F32 = NDArray[np.float32]
 SHOWN = {
@@ -46,9 +53,9 @@ def write_results(
     mask: F32 | None,
     halves: list[F32],
 ) -> None:
-    """Write maps, then postprocess.star and the curves, then plots."""
+    """Write maps, then postprocess.star and the curves."""
     _maps(names, pixel_size_A, {None: volume, **dict(enumerate(halves, 1))}, mask)
-    frequency = np.arange(curves.final.size) / (volume.shape[0] * pixel_size_A)
+    frequency = _frequency(curves, pixel_size_A)
     guinier = dict(sharpened.guinier)
     if sharpened.fit is not None:
         guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
@@ -60,7 +67,6 @@ def write_results(
     write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
     write_fsc_text(names.fsc_text, frequency, curves.final)
     write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
-    _plots(config, names, pixel_size_A, curves, sharpened, volume, frequency)
 
 
 def _maps(
@@ -102,21 +108,29 @@ def _general(
     return general
 
 
-def _plots(
+def draw_curves(
+    painter: Painter, names: PostprocessNames, curves: Curves, cones: ConicalFsc | None, pixel_size_A: float
+) -> None:
+    """Have the FSC drawn, and the FSC by direction."""
+    frequency = _frequency(curves, pixel_size_A)
+    shown = {label: (frequency, curves.by_name[k]) for k, label in SHOWN.items() if k in curves.by_name}
+    painter.call(plot_fsc, names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
+    if cones is not None:
+        painter.call(plot_cones, names.cones_plot, cones, pixel_size_A)
+
+
+def draw_map(
+    painter: Painter,
     config: PostprocessConfig,
     names: PostprocessNames,
     pixel_size_A: float,
-    curves: Curves,
     sharpened: Sharpened,
     volume: F32,
-    frequency: NDArray[np.float64],
 ) -> None:
-    from mpiapp.report.plots import plot_fsc, plot_guinier, plot_slices
-
-    shown = {label: (frequency, curves.by_name[k]) for k, label in SHOWN.items() if k in curves.by_name}
-    plot_fsc(names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
+    """Have the Guinier plot drawn, and slices of the map."""
     fit = sharpened.fit
-    plot_guinier(
+    painter.call(
+        plot_guinier,
         names.guinier_plot,
         squared_frequencies(volume.shape[0], pixel_size_A),
         sharpened.guinier,
@@ -124,4 +138,15 @@ def _plots(
         (fit.slope_A2, fit.intercept) if fit else None,
         (config.autob_lowres, config.autob_highres),
     )
-    plot_slices(names.slices_plot, volume, pixel_size_A, "Sharpened map")
+    painter.call(draw_slices, names.slices_plot, take_slices(volume, pixel_size_A), "Sharpened map")
+
+
+def finish_pictures(names: PostprocessNames) -> None:
+    """Make the pictures as new as the table, which was written while they were drawn: the page looks for that."""
+    for picture in (names.fsc_plot, names.guinier_plot, names.slices_plot, names.cones_plot):
+        if picture.is_file():
+            os.utime(picture)
+
+
+def _frequency(curves: Curves, pixel_size_A: float) -> NDArray[np.float64]:
+    return np.arange(curves.final.size) / (2 * (curves.final.size - 1) * pixel_size_A)

@@ -11,7 +11,7 @@ from mpiapp.backend.base import Backend
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine import messages
 from mpiapp.engine.accuracy import accuracies_of_sample
-from mpiapp.engine.frame import Drift, estimate_drift, undo
+from mpiapp.engine.frame import Drift, estimate_drift, leaves_frame_free, undo
 from mpiapp.engine.iteration import HALVES, MapResult, joined_sums, make_search, uniform_prior
 from mpiapp.engine.job import Job, Result, launch, work
 from mpiapp.engine.maximization import with_spectra
@@ -31,6 +31,7 @@ from mpiapp.engine.startup import Start
 from mpiapp.engine.state import RunState
 from mpiapp.model.noise import particle_generator
 from mpiapp.model.particles import Poses
+from mpiapp.model.registration import low_passed
 from mpiapp.model.sampling import direction_grid, next_perturbation
 from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
@@ -76,10 +77,8 @@ class Refinement(Job):
             log.emit(lines.converged())
         s.current_size = image_size(self.policy, s)
         s.perturbation = next_perturbation(s.perturbation, self.setup.seed, s.iteration, self.config.perturb)
-        if not self._correlate:
-            s.previous_accuracy_rot_deg = s.accuracy_rot_deg
-            if s.iteration > 1:
-                self._estimate_accuracies()
+        if not self._correlate and s.iteration > 1:
+            self._estimate_accuracies()
         if s.iteration > 1 and not s.converged:
             log.emit(
                 lines.iteration_start(
@@ -97,16 +96,16 @@ class Refinement(Job):
 
     def _drifts(self) -> list[Drift]:
         """How far each half has wandered from the starting reference; the leader's poses are put back."""
-        if not self.team.is_leader or self.schedule.iteration < 3:
+        free = leaves_frame_free(self.setup.group)
+        if not self.team.is_leader or self.schedule.iteration < 3 or not free:
             return [Drift.none() for _ in HALVES]
         state = self._state()
-        anchor = self.backend.to_device(state.anchor)
         drifts = []
         for h in HALVES:
             rows = np.flatnonzero(state.half == h + 1)
             drift = estimate_drift(
                 self.backend.to_device(self._leader_map(h)),
-                anchor,
+                state.anchor,
                 self.setup.pixel_size_A,
                 1 / state.anchor_frequency,
                 self.setup.group,
@@ -155,7 +154,8 @@ class Refinement(Job):
         self._update_resolution(correlate)
         self._update_changes(old, state.poses)
         if s.iteration == 1:
-            state.anchor = np.mean([self._leader_map(h) for h in HALVES], axis=0, dtype=np.float32)
+            mean = self.backend.to_device((self._leader_map(0) + self._leader_map(1)) / 2)
+            state.anchor = low_passed(mean, self.setup.pixel_size_A, 1 / s.frequency)
             state.anchor_frequency = s.frequency
         state.halves, state.fsc, state.schedule = self.halves, result.fsc, s
         state.maps = [self._leader_map(h)[None] for h in HALVES]
@@ -179,8 +179,7 @@ class Refinement(Job):
     def _finish(self, state: RunState, result: MapResult) -> None:
         writer = cast(RefinementWriter, self.writer)  # or one in the background that passes calls on
         assert result.joined is not None
-        writer.final(state, result.joined, result.unfiltered)
-        writer.plots(state, result.joined)
+        writer.finish(state, result.joined, result.unfiltered)
         log.emit(
             messages.ending(
                 self.names, self.setup, state, self.options.solvent_correct_fsc, self.options.tau2_fudge

@@ -67,7 +67,7 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
         inputs.half,
         np.zeros(setup.n_shells),
         seed,
-        np.zeros((0, 0, 0), np.float32),
+        np.zeros((0, 0, 0)),
     )
 
 

@@ -23,8 +23,14 @@ class RefinementWriter(Writer):
 
     config: RefineConfig
 
+    def finish(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
+        """Everything that a converged run leaves."""
+        self.final(state, volume, unfiltered)
+        self.plots(state, volume)
+        self.write_page()
+
     def final(self, state: RunState, volume: F32, unfiltered: list[F32]) -> None:
-        """Files of the converged run."""
+        """Maps and tables of the converged run."""
         maps = {self.names.unfil(h): half_map for h, half_map in enumerate(unfiltered, 1)}
         maps[self.names.final_map()] = volume
         with self._written(maps):
@@ -61,7 +67,6 @@ class RefinementWriter(Writer):
         for line in orientation_warnings(views):
             log.warn(line)
         plot_progress(self.names.progress_plot, state.history)
-        self.page.write()
 
     def _files(self, state: RunState) -> None:
         number = state.schedule.iteration

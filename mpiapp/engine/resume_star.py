@@ -29,6 +29,7 @@ from mpiapp.io.relion_files import (
     read_optimiser,
     read_sampling,
 )
+from mpiapp.model.registration import low_passed
 from mpiapp.model.sampling import direction_grid
 
 F64 = NDArray[np.float64]
@@ -162,7 +163,7 @@ def _state(files: Files, config: RefineConfig, inputs: Inputs, iteration: int) -
         empty = ~half.sigma2.any(axis=1)
         half.sigma2[empty] = halves[1 - h].sigma2[empty]
     schedule = _schedule(files, config, iteration)
-    anchor, frequency = _anchor(files, schedule)
+    anchor, frequency = _anchor(files, schedule, inputs.setup.pixel_size_A)
     return RunState(
         schedule,
         halves,
@@ -176,7 +177,7 @@ def _state(files: Files, config: RefineConfig, inputs: Inputs, iteration: int) -
     )
 
 
-def _anchor(files: Files, schedule: Schedule) -> tuple[NDArray[np.float32], float]:
+def _anchor(files: Files, schedule: Schedule, pixel_size_A: float) -> tuple[NDArray[np.float64], float]:
     """Map whose frame is kept: that of the first iteration where its files are there, else the present one."""
     frequency, maps = schedule.frequency, files.maps
     paths = [files.names.half_map(1, half) for half in (1, 2)]
@@ -185,7 +186,8 @@ def _anchor(files: Files, schedule: Schedule) -> tuple[NDArray[np.float32], floa
         first = [read_map(path)[0] for path in paths]
         if all(volume.shape == maps[0].shape for volume in first):
             maps, frequency = first, 1 / max(read_model(model).current_resolution_A, 1e-3)
-    return np.asarray(np.mean(maps, axis=0), np.float32), frequency
+    mean = np.asarray(np.mean(maps, axis=0), np.float32)
+    return low_passed(mean, pixel_size_A, 1 / frequency), frequency
 
 
 def _half(files: Files, model: ModelRecord, config: RefineConfig, inputs: Inputs) -> HalfState:
@@ -263,5 +265,4 @@ def _schedule(files: Files, config: RefineConfig, iteration: int) -> Schedule:
         smallest_offset_A=o.smallest_change_offsets_A,
         accuracy_rot_deg=o.accuracy_rot_deg,
         accuracy_trans_A=o.accuracy_trans_A,
-        previous_accuracy_rot_deg=o.accuracy_rot_deg,
     )

@@ -44,7 +44,6 @@ class Schedule:
     last_step_deg: float = 0.0  # fine angular step of the iteration before; 0: poses came from elsewhere
     accuracy_rot_deg: float = UNKNOWN
     accuracy_trans_A: float = UNKNOWN
-    previous_accuracy_rot_deg: float = UNKNOWN
     fine_enough: bool = False
     converged: bool = False
     psi_step_deg: float | None = None  # coarse in-plane step where references are class averages
@@ -153,7 +152,7 @@ class RunState:
     half: NDArray[np.int8]  # 1 or 2; all 1 in a classification
     fsc: F64
     seed: int
-    anchor: NDArray[np.float32]  # mean map of the first iteration, whose frame is kept; empty before
+    anchor: F64  # mean map of the first iteration, low-passed, whose frame is kept; empty before
     anchor_frequency: float = 0.0  # its resolution in 1/A
     history: dict[str, list[float]] = field(default_factory=dict)
     moments: dict[str, Any] = field(default_factory=dict)  # of gradient steps, when a checkpoint is due

@@ -71,6 +71,10 @@ class Writer:
         if number != self.last_files and self.names.checkpoint(number).is_file():
             self._files(RunState.from_dict(load_checkpoint(self.names.checkpoint(number))[0]))
 
+    def write_page(self) -> None:
+        """The page of the run, from its files."""
+        self.page.write()
+
     def provenance(self) -> dict[str, object]:
         """Where a checkpoint comes from."""
         return {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import h5py
 
 FORMAT = "mpiapp checkpoint"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: full map of the first iteration; noise of classifications by optics group
 
 
 def save_checkpoint(
@@ -100,7 +100,13 @@ def _check_header(file: h5py.File, path: Path) -> None:
     if schema > SCHEMA_VERSION:
         raise InputError(
             f"{path}: checkpoint of schema {schema}, written by mpiapp {file.attrs['program_version']}; this "
-            f"is mpiapp {mpiapp.__version__}, which reads schemas up to {SCHEMA_VERSION}. Update mpiapp"
+            f"is mpiapp {mpiapp.__version__}, which reads schema {SCHEMA_VERSION}. Update mpiapp"
+        )
+    if schema < SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: checkpoint of schema {schema}, written by an older mpiapp; this one reads schema {SCHEMA_VERSION}. "
+            "Move the file away: an auto-refinement then goes on from STAR files and maps of the iteration; begin a "
+            "classification anew from its particles and maps"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from mpiapp.io.atomic import atomic_file
 from mpiapp.io.relion_tables import column, list_block, load_tables, loop_block
 from mpiapp.io.star import write_star
+from mpiapp.io.star_table import Table
 
 Curve = npt.NDArray[np.float64]
 NO_RESOLUTION_A = 999.0
@@ -54,8 +56,6 @@ class PostprocessRecord:
 
 def write_postprocess(path: Path | str, record: PostprocessRecord, comment: str) -> None:
     """Write postprocess.star with RELION's labels; atomic."""
-    import pandas as pd
-
     n = record.frequency_invA.size
     frequency, resolution = _printed_axes(record.frequency_invA)
     fsc: dict[str, Any] = {
@@ -68,11 +68,7 @@ def write_postprocess(path: Path | str, record: PostprocessRecord, comment: str)
     guinier |= {
         label: record.guinier[name] for name, label in GUINIER_LABELS.items() if name in record.guinier
     }
-    blocks: dict[str, Any] = {
-        "general": record.general,
-        "fsc": pd.DataFrame(fsc),
-        "guinier": pd.DataFrame(guinier),
-    }
+    blocks: dict[str, Any] = {"general": record.general, "fsc": Table(fsc), "guinier": Table(guinier)}
     write_star(path, blocks, comment, exact=False)
 
 
@@ -86,11 +82,7 @@ def read_postprocess(path: Path | str) -> PostprocessRecord:
     """
     blocks = load_tables(path)
     table = loop_block(blocks, "fsc", path)
-    fsc = {
-        name: column(table, label, "fsc", path)
-        for name, label in FSC_LABELS.items()
-        if label in table.columns
-    }
+    fsc = {name: column(table, label, "fsc", path) for name, label in FSC_LABELS.items() if label in table}
     frequency = column(table, "rlnResolution", "fsc", path).copy()
     frequency[0] = 0.0  # written as 1/999
     guinier = {}
@@ -99,17 +91,15 @@ def read_postprocess(path: Path | str) -> PostprocessRecord:
         guinier = {
             name: column(table, label, "guinier", path)
             for name, label in GUINIER_LABELS.items()
-            if label in table.columns
+            if label in table
         }
     return PostprocessRecord(list_block(blocks, "general", path), frequency, fsc, guinier)
 
 
 def write_emdb_fsc(path: Path | str, frequency_invA: Curve, fsc: Curve, title: str) -> None:
     """FSC curve for a deposition in the EMDB (XML); atomic."""
-    from xml.sax.saxutils import quoteattr
-
     x, _ = _printed_axes(frequency_invA)
-    lines = [f'<fsc title={quoteattr(title)} xaxis="Resolution (A-1)" yaxis="Correlation Coefficient">']
+    lines = [f'<fsc title="{escape(title)}" xaxis="Resolution (A-1)" yaxis="Correlation Coefficient">']
     for frequency, value in zip(x, fsc, strict=True):
         lines += [
             "  <coordinate>",

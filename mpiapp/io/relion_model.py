@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mpiapp.io.relion_tables import FINE_GRID
-
-if TYPE_CHECKING:
-    from mpiapp.io.star import Loop
+from mpiapp.io.star_table import Table
 
 LARGEST = 999.0  # RELION's stand-in for infinity: resolution of shell 0, signal without noise
 
@@ -160,10 +158,10 @@ def write_model(path: str | Path, model: ModelRecord) -> None:
             blocks[f"model_{name}_{number}"] = _noise(model, spectrum)
     if model.reference_dimensionality == 3:
         for number, record in enumerate(model.classes, start=1):
-            blocks[f"model_pdf_orient_class_{number}"] = _loop(
+            blocks[f"model_pdf_orient_class_{number}"] = _table(
                 rlnOrientationDistribution=record.orientation_distribution
             )
-    exact = {label for block in blocks.values() for label in getattr(block, "columns", block)}
+    exact = {label for block in blocks.values() for label in block}
     if max((len(record.orientation_distribution) for record in model.classes), default=0) > FINE_GRID:
         exact -= {"rlnOrientationDistribution"}
     write_star(path, blocks, exact=exact)
@@ -198,13 +196,13 @@ def _general(model: ModelRecord) -> dict[str, Any]:
     return block
 
 
-def _classes(model: ModelRecord) -> Loop:
+def _classes(model: ModelRecord) -> Table:
     records = model.classes
     centre = {}
     if model.reference_dimensionality == 2:
         x, y = np.array([record.offset_prior_A for record in records], dtype=float).T
         centre = {"rlnClassPriorOffsetX": x, "rlnClassPriorOffsetY": y}
-    return _loop(
+    return _table(
         rlnReferenceImage=[str(record.map_path) for record in records],
         rlnClassDistribution=_each(records, "distribution"),
         rlnAccuracyRotations=_each(records, "accuracy_rot_deg"),
@@ -219,7 +217,7 @@ def _each(records: list[ClassRecord], name: str) -> np.ndarray:
     return np.array([float(getattr(record, name)) for record in records])
 
 
-def _spectra(model: ModelRecord, record: ClassRecord) -> Loop:
+def _spectra(model: ModelRecord, record: ClassRecord) -> Table:
     shell = np.arange(model.n_shells)
     resolution = shell / (model.box * model.pixel_size_A)
     spacing = np.full(model.n_shells, LARGEST)
@@ -230,11 +228,11 @@ def _spectra(model: ModelRecord, record: ClassRecord) -> Loop:
     for label, name in SPECTRA:
         columns[label] = np.asarray(getattr(record, name), dtype=np.float64)
     columns["rlnSsnrMap"] = np.minimum(columns["rlnSsnrMap"], LARGEST)
-    return _loop(**columns)
+    return _table(**columns)
 
 
-def _groups(model: ModelRecord) -> Loop:
-    return _loop(
+def _groups(model: ModelRecord) -> Table:
+    return _table(
         rlnGroupNumber=np.arange(1, len(model.group_names) + 1),
         rlnGroupName=list(model.group_names),
         rlnGroupNrParticles=np.asarray(model.group_sizes, dtype=np.int64),
@@ -242,16 +240,14 @@ def _groups(model: ModelRecord) -> Loop:
     )
 
 
-def _noise(model: ModelRecord, spectrum: np.ndarray) -> Loop:
+def _noise(model: ModelRecord, spectrum: np.ndarray) -> Table:
     shell = np.flatnonzero(np.asarray(spectrum) > 0)
-    return _loop(
+    return _table(
         rlnSpectralIndex=shell,
         rlnResolution=(shell / (model.box * model.pixel_size_A)).round(6),
         rlnSigma2Noise=np.asarray(spectrum, dtype=np.float64)[shell],
     )
 
 
-def _loop(**columns: Any) -> Loop:
-    from mpiapp.io.star import Loop
-
-    return Loop({label: np.asarray(values) for label, values in columns.items()})
+def _table(**columns: Any) -> Table:
+    return Table(columns)

@@ -69,15 +69,15 @@ def noise_of_optics(model: ModelRecord, group_optics: np.ndarray, n_optics: int)
 
 def _read_classes(blocks: dict[str, Any], n_shells: int, path: str | Path) -> list[ClassRecord]:
     table = "model_classes"
-    frame = loop_block(blocks, table, path)
-    if "rlnReferenceImage" not in frame.columns:
+    rows = loop_block(blocks, table, path)
+    if "rlnReferenceImage" not in rows:
         raise InputError(f"{path}: column _rlnReferenceImage is missing in table data_{table}")
     scalars: dict[str, Any] = {
-        "distribution": column(frame, "rlnClassDistribution", table, path, 1.0),
-        "accuracy_rot_deg": column(frame, "rlnAccuracyRotations", table, path, LARGEST),
-        "accuracy_trans_A": column(frame, "rlnAccuracyTranslationsAngst", table, path, LARGEST),
-        "resolution_A": column(frame, "rlnEstimatedResolution", table, path, LARGEST),
-        "overall_completeness": column(frame, "rlnOverallFourierCompleteness", table, path, 0.0),
+        "distribution": column(rows, "rlnClassDistribution", table, path, 1.0),
+        "accuracy_rot_deg": column(rows, "rlnAccuracyRotations", table, path, LARGEST),
+        "accuracy_trans_A": column(rows, "rlnAccuracyTranslationsAngst", table, path, LARGEST),
+        "resolution_A": column(rows, "rlnEstimatedResolution", table, path, LARGEST),
+        "overall_completeness": column(rows, "rlnOverallFourierCompleteness", table, path, 0.0),
     }
     return [
         ClassRecord(
@@ -86,7 +86,7 @@ def _read_classes(blocks: dict[str, Any], n_shells: int, path: str | Path) -> li
             **_read_spectra(blocks, f"model_class_{number}", n_shells, path),
             **{key: values[number - 1].item() for key, values in scalars.items()},
         )
-        for number, name in enumerate(frame["rlnReferenceImage"], start=1)
+        for number, name in enumerate(rows["rlnReferenceImage"], start=1)
     ]
 
 
@@ -98,27 +98,27 @@ def _read_distribution(blocks: dict[str, Any], number: int, path: str | Path) ->
 
 
 def _read_spectra(blocks: dict[str, Any], table: str, n_shells: int, path: str | Path) -> dict[str, Any]:
-    frame = loop_block(blocks, table, path)
-    if len(frame) != n_shells:
+    rows = loop_block(blocks, table, path)
+    if len(rows) != n_shells:
         raise InputError(
-            f"{path}: table data_{table} has {len(frame)} rows; expected {n_shells} shells "
+            f"{path}: table data_{table} has {len(rows)} rows; expected {n_shells} shells "
             "(0 to the Nyquist frequency of the box)"
         )
     # Files of RELION 2 and 3.0 lack some of the columns; zeros there mean "not known".
-    return {name: column(frame, label, table, path, 0.0) for label, name in SPECTRA}
+    return {name: column(rows, label, table, path, 0.0) for label, name in SPECTRA}
 
 
 def _read_noise(blocks: dict[str, Any], tables: list[str], n_shells: int, path: str | Path) -> np.ndarray:
     noise = np.zeros((len(tables), n_shells))
     for row, table in enumerate(tables):
-        frame = loop_block(blocks, table, path)
-        if len(frame) == 0:
+        rows = loop_block(blocks, table, path)
+        if len(rows) == 0:
             continue
-        shell = column(frame, "rlnSpectralIndex", table, path).astype(np.int64)
+        shell = column(rows, "rlnSpectralIndex", table, path).astype(np.int64)
         if shell.min() < 0 or shell.max() >= n_shells:
             raise InputError(
                 f"{path}: _rlnSpectralIndex of table data_{table} runs from {shell.min()} to {shell.max()}; "
                 f"expected 0 to {n_shells - 1}"
             )
-        noise[row, shell] = column(frame, "rlnSigma2Noise", table, path)
+        noise[row, shell] = column(rows, "rlnSigma2Noise", table, path)
     return noise

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mpiapp.io.relion_tables import FINE_GRID, MISSING, column, list_block, load_tables, loop_block, value
+from mpiapp.io.star_table import Table
 
 
 @dataclass(kw_only=True)
@@ -66,7 +67,7 @@ _UNUSED: dict[str, Any] = {"rlnIs3DTranslationalSampling": 0, "rlnHelicalOffsetS
 
 def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
     """Write a sampling file (atomic); originals that are None take the present values."""
-    from mpiapp.io.star import Loop, write_star
+    from mpiapp.io.star import write_star
 
     if np.shape(sampling.rot_deg) != np.shape(sampling.tilt_deg):
         raise ValueError(
@@ -80,7 +81,7 @@ def write_sampling(path: str | Path, sampling: SamplingRecord) -> None:
         general[label] = int(found) if kind is bool else kind(found)
     blocks: dict[str, Any] = {"sampling_general": {**general, **_UNUSED}}
     if sampling.is_3d:
-        blocks["sampling_directions"] = Loop(
+        blocks["sampling_directions"] = Table(
             {
                 "rlnAngleRot": np.asarray(sampling.rot_deg, dtype=np.float64),
                 "rlnAngleTilt": np.asarray(sampling.tilt_deg, dtype=np.float64),
@@ -115,7 +116,7 @@ def read_sampling(path: str | Path, *, directions: bool = True) -> SamplingRecor
     known = {name: item for name, item in found.items() if item is not None}
     record = SamplingRecord(**known)
     if record.is_3d and "sampling_directions" in blocks:
-        frame = loop_block(blocks, "sampling_directions", path)
-        record.rot_deg = column(frame, "rlnAngleRot", "sampling_directions", path)
-        record.tilt_deg = column(frame, "rlnAngleTilt", "sampling_directions", path)
+        rows = loop_block(blocks, "sampling_directions", path)
+        record.rot_deg = column(rows, "rlnAngleRot", "sampling_directions", path)
+        record.tilt_deg = column(rows, "rlnAngleTilt", "sampling_directions", path)
     return record

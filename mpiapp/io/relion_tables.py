@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mpiapp.errors import InputError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from mpiapp.io.star_table import Table
 
 MISSING = object()
 # directions from which on tables of them have six decimals, as RELION's: a million numbers, which nobody needs to the
@@ -20,15 +18,15 @@ FINE_GRID = 20_000
 
 
 def load_tables(path: str | Path, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Blocks of a STAR file by name without ``data_``: list blocks as dict, loop blocks as DataFrame.
+    """Blocks of a STAR file by name without ``data_``: list blocks as dict, loop blocks as Table.
 
     Parameters
     ----------
     without : beginnings of names of blocks that need not be read (`mpiapp.io.star.read_star`)
     """
-    from mpiapp.io.star import read_star
+    from mpiapp.io.star import read_tables
 
-    return dict(read_star(path, without))
+    return dict(read_tables(path, without))
 
 
 def list_block(blocks: Mapping[str, Any], name: str, path: str | Path) -> dict[str, Any]:
@@ -39,30 +37,26 @@ def list_block(blocks: Mapping[str, Any], name: str, path: str | Path) -> dict[s
     if not isinstance(block, Mapping):
         if len(block) != 1:
             raise InputError(f"{path}: table data_{name} has {len(block)} rows; expected a list of values")
-        block = block.iloc[0].to_dict()
+        block = block.row(0)
     return {str(label).removeprefix("_"): value for label, value in block.items()}
 
 
-def loop_block(blocks: Mapping[str, Any], name: str, path: str | Path) -> DataFrame:
-    """A loop block as DataFrame; a list block (a loop of one row to some writers) is taken as well."""
-    import pandas as pd
-
+def loop_block(blocks: Mapping[str, Any], name: str, path: str | Path) -> Table:
+    """A loop block; a list block (a loop of one row to some writers) is taken as well."""
     if name not in blocks:
         raise InputError(f"{path}: table data_{name} is missing; found {_names(blocks)}")
     block = blocks[name]
-    return pd.DataFrame([block]) if isinstance(block, Mapping) else block
+    return Table({label: [value] for label, value in block.items()}) if isinstance(block, Mapping) else block
 
 
-def column(
-    frame: DataFrame, label: str, table: str, path: str | Path, default: float | None = None
-) -> np.ndarray:
+def column(rows: Table, label: str, table: str, path: str | Path, default: float | None = None) -> np.ndarray:
     """A column as (rows,) float64; without it the default, or an error when there is none."""
-    if label not in frame.columns:
+    if label not in rows:
         if default is None:
             raise InputError(f"{path}: column _{label} is missing in table data_{table}")
-        return np.full(len(frame), default)
+        return np.full(len(rows), default)
     try:
-        return np.asarray(frame[label], dtype=np.float64)
+        return np.asarray(rows[label], dtype=np.float64)
     except ValueError as error:
         raise InputError(f"{path}: column _{label} of table data_{table} is not numeric: {error}") from error
 

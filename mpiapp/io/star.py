@@ -1,9 +1,9 @@
 """STAR files: tolerant reading, writing as RELION writes.
 
 A file is a sequence of blocks `data_NAME`; a block is a list of `_label value` lines or a loop. Loops become
-pandas tables, lists become dictionaries. Why a parser of our own: the package `starfile` changes `'` to `"`,
-cuts words at `#`, fills short rows with NaN, reads on after the blank line where RELION stops, turns the name
-"007" into 7 and knows no line numbers for messages.
+pandas tables (or plain columns, where there is little to do with them), lists become dictionaries. Why a parser of
+our own: the package `starfile` changes `'` to `"`, cuts words at `#`, fills short rows with NaN, reads on after the
+blank line where RELION stops, turns the name "007" into 7 and knows no line numbers for messages.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mpiapp.errors import InputError
 from mpiapp.io.atomic import atomic_file
 from mpiapp.io.star_numbers import table_text
-from mpiapp.io.star_parser import CHUNK_ROWS, Block, StarFile, StarParser
+from mpiapp.io.star_parser import CHUNK_ROWS, Block, Parsed, StarFile, StarParser
+from mpiapp.io.star_table import Table
 from mpiapp.io.star_text import format_cell, format_cells
 
 if TYPE_CHECKING:
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 NEWEST_VERSION = 50001
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A loop to be written: arrays of one length by label. To make a DataFrame takes longer than to write a short one."""
-
-    columns: Mapping[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
 
 
 def read_star(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, Block]:
@@ -58,22 +49,37 @@ def read_star(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, Bloc
     InputError
         The file is missing, is no STAR file, or a row has too few or too many values (line named).
     """
-    star = parse_star(path, without)
+    return {name: _in_pandas(block) for name, block in read_tables(path, without).items()}
+
+
+def read_tables(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, Parsed]:
+    """Like `read_star`, with loops as plain columns, which needs no pandas."""
+    star, tables = _parse(path, without)
     for notice in star.notices:
         LOG.warning("%s", notice)
-    return star.blocks
+    return tables
 
 
 def parse_star(path: Path | str, without: tuple[str, ...] = ()) -> StarFile:
     """Like `read_star`, with version and remarks returned instead of logged."""
+    star, tables = _parse(path, without)
+    star.blocks = {name: _in_pandas(block) for name, block in tables.items()}
+    return star
+
+
+def _in_pandas(block: Parsed) -> Block:
+    return block.frame() if isinstance(block, Table) else block
+
+
+def _parse(path: Path | str, without: tuple[str, ...]) -> tuple[StarFile, dict[str, Parsed]]:
     star = StarFile(Path(path))
-    StarParser(star, _without_end(_read_text(star), without).split("\n")).run()
+    tables = StarParser(star, _without_end(_read_text(star), without).split("\n")).run()
     if star.version > NEWEST_VERSION:
         star.notices.append(
             f"{path}: written by a newer RELION (version {star.version}) than is known here "
             f"({NEWEST_VERSION}); columns may have changed their meaning."
         )
-    return star
+    return star, tables
 
 
 def _without_end(text: str, unwanted: tuple[str, ...]) -> str:
@@ -114,7 +120,7 @@ def _read_text(star: StarFile) -> str:
 
 def write_star(
     path: Path | str,
-    blocks: Mapping[str, Block | Loop],
+    blocks: Mapping[str, Block | Table],
     comment: str = "",
     exact: bool | Container[str] = True,
 ) -> None:
@@ -123,7 +129,7 @@ def write_star(
     Parameters
     ----------
     blocks
-        Name -> Loop or DataFrame (loop), or mapping (list). Labels with or without the leading underscore.
+        Name -> DataFrame or Table (loop) or mapping (list). Labels with or without the leading underscore.
         Values: text, numbers, switches (written 0/1), vectors (written [a,b,c]).
     comment
         Lines for the head of the file.
@@ -157,27 +163,31 @@ def _list_text(block: Mapping[str, Any], exact: bool | Container[str]) -> Iterat
         yield f"_{_bare(label):<45} {format_cell(value, _is_exact(label, exact))}\n"
 
 
-def _loop_text(table: pd.DataFrame | Loop, exact: bool | Container[str]) -> Iterator[str]:
-    labels = list(table.columns)
+def _loop_text(table: pd.DataFrame | Table, exact: bool | Container[str]) -> Iterator[str]:
     yield "loop_\n"
-    for number, label in enumerate(labels, 1):
+    for number, label in enumerate(table.columns, 1):
         yield f"_{_bare(label)} #{number}\n"
-    exactly = [_is_exact(label, exact) for label in labels]
+    all_digits = [_is_exact(label, exact) for label in table.columns]
     for start in range(0, len(table), CHUNK_ROWS):
-        values = _columns_of(table, slice(start, start + CHUNK_ROWS))
-        if not any(exactly) and all(v.dtype.kind == "f" for v in values):
-            text = table_text(values)
+        columns = _piece(table, slice(start, start + CHUNK_ROWS))
+        if all(
+            column.dtype.kind == "f" and not full for column, full in zip(columns, all_digits, strict=True)
+        ):
+            text = table_text(columns)
             if text is not None:
                 yield text
                 continue
-        rows = zip(*(format_cells(v, e) for v, e in zip(values, exactly, strict=True)), strict=True)
+        cells = [format_cells(column, full) for column, full in zip(columns, all_digits, strict=True)]
+        rows = zip(*cells, strict=True)
         while batch := list(islice(rows, 1000)):
             yield "\n".join(map(" ".join, batch)) + "\n"
 
 
-def _columns_of(table: pd.DataFrame | Loop, rows: slice) -> list[np.ndarray]:
-    if isinstance(table, Loop):
-        return [values[rows] for values in table.columns.values()]
+def _piece(table: pd.DataFrame | Table, rows: slice) -> list[npt.NDArray[Any]]:
+    """Some rows of all columns."""
+    if isinstance(table, Table):
+        parts = [column[rows] for column in table.columns.values()]
+        return [np.array(part, dtype=object) if isinstance(part, list) else part for part in parts]
     piece = table.iloc[rows]
     return [piece.iloc[:, i].to_numpy() for i in range(piece.shape[1])]
 

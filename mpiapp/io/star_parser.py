@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mpiapp.errors import InputError
+from mpiapp.io.star_table import Table
 from mpiapp.io.star_text import Cells, convert_cells, join_parts, split_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Block: TypeAlias = "pd.DataFrame | dict[str, Any]"
+Parsed: TypeAlias = Table | dict[str, Any]
 
 CHUNK_ROWS = 50_000
 _VERSION = re.compile(r"#\s*version\s+(\d+)")
@@ -47,9 +49,10 @@ class StarParser:
 
     def __init__(self, star: StarFile, lines: list[str]) -> None:
         self.star, self.lines, self.at = star, lines, 0
+        self.tables: dict[str, Parsed] = {}
 
-    def run(self) -> None:
-        """Fill `star`; raise InputError with file and line where the text is no STAR file."""
+    def run(self) -> dict[str, Parsed]:
+        """Blocks by name; version and remarks go to `star`. InputError names the line where this is no STAR file."""
         stray = 0
         while not self._at_end():
             line = self._line()
@@ -61,11 +64,12 @@ class StarParser:
             self._see_version()
             stray += bool(line) and not line.startswith("#")
             self.at += 1
-        if not self.star.blocks:
+        if not self.tables:
             raise InputError(
                 f"{self.star.path}: has no 'data_' block, so it is no STAR file; check the name."
             )
         self._report_stray(stray)
+        return self.tables
 
     def _at_end(self) -> bool:
         return self.at >= len(self.lines)
@@ -96,18 +100,18 @@ class StarParser:
         start = self.at
         self.at += 1
         self._skip_blank()
-        block: Block = {}
+        block: Parsed = {}
         if self._line().startswith("loop_"):
             self.at += 1
             block = self._loop(name)
         elif self._line().startswith("_"):
             block = self._list(name)
-        if name in self.star.blocks:
+        if name in self.tables:
             self.star.notices.append(
                 f"{self._place(start)}: a second block data_{name}; only the first one is used."
             )
         else:
-            self.star.blocks[name] = block
+            self.tables[name] = block
 
     def _list(self, name: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -138,9 +142,7 @@ class StarParser:
         cell = convert_cells(label, tokens or [""])[0]
         return label, cell.item() if isinstance(cell, np.generic) else cell
 
-    def _loop(self, name: str) -> pd.DataFrame:
-        import pandas as pd
-
+    def _loop(self, name: str) -> Table:
         labels = self._labels(name)
         first = self.at
         lines = self._rows(len(labels))
@@ -151,9 +153,7 @@ class StarParser:
             )
             lines = [line for line in lines if not line.lstrip().startswith("#")]
         loop = _Loop(f"{self.star.path}, table data_{name}", labels, lines, 0 if comments else first + 1)
-        table = pd.DataFrame(dict(zip(labels, _columns(loop), strict=True)), columns=labels)
-        table.attrs["first_line"] = loop.first_line
-        return table
+        return Table(dict(zip(labels, _columns(loop), strict=True)), loop.first_line)
 
     def _labels(self, name: str) -> list[str]:
         labels: list[str] = []

@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import fft
 
 
 def _bincount(index: Any, weights: Any, n: int) -> Any:
     return np.bincount(index, weights, n)[:n]
+
+
+class _HostFft:
+    """scipy.fft, which is slow to load, from the first transform on: a job on a device has none on processors."""
+
+    def __getattr__(self, name: str) -> Any:
+        from scipy import fft
+
+        return getattr(fft, name)
 
 
 def _itself(array: Any) -> Any:
@@ -41,7 +49,7 @@ class ArrayModule:
 
 
 SLAB = 16  # planes worked on at a time: the memory for what is made of them stays far below that of a map
-_known = {"numpy": ArrayModule(np, fft, _bincount)}
+_known = {"numpy": ArrayModule(np, _HostFft(), _bincount)}
 
 
 def register(name: str, module: ArrayModule) -> None:

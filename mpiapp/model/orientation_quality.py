@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import healpix
@@ -217,13 +218,33 @@ def sphericity(axes: F64, radius: F64) -> float:
 
     Parameters
     ----------
-    axes : (n, 3) unit vectors of one hemisphere;  radius : (n,) > 0
+    axes : (n, 3) pixel centres of a HEALPix grid with z > 0;  radius : (n,) > 0
     """
-    from scipy.spatial import ConvexHull  # slow to load
-
     points = np.concatenate([axes, -axes])
-    corners = (points * np.concatenate([radius, radius])[:, None])[ConvexHull(points).simplices]
+    corners = (points * np.concatenate([radius, radius])[:, None])[_faces_of_rings(points)]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()
     volume = np.abs(np.einsum("ni,ni->n", a, np.cross(b, c))).sum() / 6
     return float(np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / area)
+
+
+def _faces_of_rings(points: F64) -> NDArray[np.int64]:
+    """Triangles between HEALPix pixel centres that close a surface, as indices: (m, 3). (SciPy's convex hull takes longer
+    to load than all of this job's science on a device.)
+
+    The grid's rings are regular polygons in parallel planes. Between two rings, each side of one is joined to the corner
+    of the other that is nearest in azimuth to the middle of the side.
+    """
+    height, azimuth = points[:, 2].round(9), np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
+    order = np.lexsort((azimuth, height))
+    rings = np.split(order, np.flatnonzero(np.diff(height[order])) + 1)
+    faces = []
+    for ring in (rings[0], rings[-1]):
+        faces.append(np.stack([np.full(ring.size - 2, ring[0]), ring[1:-1], ring[2:]], axis=1))
+    for low, high in pairwise(rings):
+        # two sides above each other make a trapezium; they lean to opposite sides, so that it is halved
+        for ring, other, lean in ((low, high, -1e-6), (high, low, 1e-6)):
+            middle = azimuth[ring] + np.pi / ring.size
+            nearest = np.rint((middle - azimuth[other[0]]) * other.size / (2 * np.pi) + lean).astype(np.int64)
+            faces.append(np.stack([ring, np.roll(ring, -1), other[nearest % other.size]], axis=1))
+    return np.concatenate(faces)

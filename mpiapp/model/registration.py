@@ -15,14 +15,14 @@ from mpiapp.model.fourier import forward_3d, half_radius, inverse_3d, resize_hal
 F64 = NDArray[np.float64]
 
 
-def _coarse(volume: NDArray[np.float32], pixel_size_A: float, resolution_A: float) -> tuple[F64, float]:
-    """The map low-passed and on the smallest box that holds it, and that box's pixel in pixels of the map."""
+def low_passed(volume: NDArray[np.float32], pixel_size_A: float, resolution_A: float) -> F64:
+    """A map (N, N, N) low-passed, (n, n, n) on the smallest box that holds what is left."""
     box = volume.shape[0]
     shell = box * pixel_size_A / resolution_A
     small = min(box, max(16, 2 * ceil(1.5 * shell) + 4))
     transform = to_host(resize_half(forward_3d(volume), small, 3))
     transform *= lowpass_weight(half_radius(small, 3), shell)
-    return inverse_3d(transform).astype(float), box / small
+    return inverse_3d(transform).astype(float)
 
 
 def _gradient(volume: F64) -> list[F64]:
@@ -38,7 +38,7 @@ def _gradient(volume: F64) -> list[F64]:
 
 def small_motion(
     moved: NDArray[np.float32],
-    fixed: NDArray[np.float32],
+    fixed: F64,
     pixel_size_A: float,
     resolution_A: float,
     *,
@@ -52,22 +52,23 @@ def small_motion(
 
     Parameters
     ----------
-    moved, fixed : (N, N, N) float32.
+    moved : (N, N, N) float32.
+    fixed : (n, n, n) float64, as `low_passed` makes it of the other map with the same pixel size and resolution.
     axial : only the turn about and the shift along z are free (cyclic symmetry).
 
     Returns
     -------
     w, c : (3,) float64, x, y, z; zeros when the fixed map is flat.
     """
-    target, unit = _coarse(moved, pixel_size_A, resolution_A)
-    reference, _ = _coarse(fixed, pixel_size_A, resolution_A)
-    n = reference.shape[0]
-    gx, gy, gz = _gradient(reference)
+    target = low_passed(moved, pixel_size_A, resolution_A)
+    n = fixed.shape[0]
+    unit = moved.shape[0] / n
+    gx, gy, gz = _gradient(fixed)
     axis = np.arange(n) - n // 2
     x, y, z = axis, axis[:, None], axis[:, None, None]
     turns = [y * gz - z * gy, z * gx - x * gz, x * gy - y * gx]
     columns = [turns[2], gz] if axial else [*turns, gx, gy, gz]
-    design = np.stack([reference.ravel(), *(-c.ravel() for c in columns)], axis=1)
+    design = np.stack([fixed.ravel(), *(-c.ravel() for c in columns)], axis=1)
     solution = np.linalg.lstsq(design.T @ design, design.T @ target.ravel(), rcond=None)[0]
     if abs(solution[0]) < 1e-12:
         return np.zeros(3), np.zeros(3)

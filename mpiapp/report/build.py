@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpiapp.errors import InputError
-from mpiapp.report.classification_sections import classification_sections, load_classification
 from mpiapp.report.collect import (
     find_local_resolution,
     find_postprocess,
@@ -15,7 +14,6 @@ from mpiapp.report.collect import (
 )
 from mpiapp.report.page import PAGE, PICTURES, Section, write_page
 from mpiapp.report.postprocess_sections import local_sections, postprocess_sections
-from mpiapp.report.refinement_sections import refinement_sections
 
 
 def build_report(folder: str | Path) -> Path:
@@ -48,9 +46,13 @@ def build_report(folder: str | Path) -> Path:
         names, iterations, finished = found
         name = Path(names.root).name
         if is_classification(iterations):
+            from mpiapp.report.classification_sections import classification_sections, load_classification
+
             parts = classification_sections(load_classification(iterations), pictures)
             state = f"after iteration {max(iterations)}"
         else:
+            from mpiapp.report.refinement_sections import refinement_sections
+
             run = load_refinement(names, iterations, finished)
             parts = refinement_sections(run, pictures)
             state = "finished" if run.finished else f"after iteration {run.last}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpiapp.report.style import COLOURS, FAINT, figure, write_csv
+from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 
 _INCH = 1.25  # of an image
 _MOST_COLUMNS = 10
@@ -63,15 +63,15 @@ def plot_class_sizes(path: str | Path, history: Mapping[str, ArrayLike]) -> None
     write_csv(path, {"iteration": iteration, **dict(zip(names, sizes, strict=True))})
     from matplotlib.ticker import MaxNLocator
 
-    with figure(path, 8.0, 4.5) as fig:
-        axes = fig.subplots()
+    names_of_axes = ("Iteration", "Share of the particles (%)")
+    with figure(path, 8.0, 4.5, layout="none") as fig:
+        axes = panel(fig, "Class sizes", names_of_axes, margins=(0.68, 0.52, 1.2, 0.29))
         for place, k in enumerate(np.argsort(-sizes[:, -1], kind="stable")):
             named = place < _NAMED
             colour = COLOURS[place] if named else FAINT
             label = f"class {int(names[k][6:])}" if named else None
             axes.plot(iteration, 100 * sizes[k], color=colour, label=label, lw=1.8 if named else 0.8)
-        axes.set(xlabel="Iteration", ylabel="Share of the particles (%)", ylim=(0, None))
-        axes.set_title("Class sizes")
+        axes.set_ylim(0, None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

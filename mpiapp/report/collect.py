@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.io.outputs import OutputNames
-from mpiapp.io.relion_files import OptimiserRecord, read_model, read_optimiser, read_sampling
 from mpiapp.model.fsc import resolution_at
 
 if TYPE_CHECKING:
+    from mpiapp.io.relion_files import OptimiserRecord
     from mpiapp.io.relion_model import ModelRecord
 
 F64 = NDArray[np.float64]
@@ -111,6 +111,8 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
     InputError
         A file is missing or damaged.
     """
+    from mpiapp.io.relion_files import read_model, read_optimiser
+
     last = None if finished else max(iterations)
     model = read_model(names.model(None) if finished else names.model(last, 1), directions=False)
     path = names.optimiser(last)
@@ -150,6 +152,8 @@ def _read_row(
     ----------
     stamps : times of the last change of the files
     """
+    from mpiapp.io.relion_files import read_model, read_optimiser, read_sampling
+
     model = read_model(model_path, directions=False)
     optimiser, sampling = read_optimiser(optimiser_path), read_sampling(sampling_path, directions=False)
     fine = 2.0**-optimiser.oversampling

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpiapp.report.style import COLOURS, FAINT, figure, write_csv
+from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 
 if TYPE_CHECKING:
     from mpiapp.model.orientation_quality import ConicalFsc
@@ -29,8 +29,11 @@ def plot_cones(path: str | Path, cones: ConicalFsc, pixel_size_A: float) -> None
             "resolution_A": cones.resolution_A,
         },
     )
-    with figure(path, 9.6, 4.3) as fig:
-        axes, bars = fig.subplots(1, 2, width_ratios=(1.7, 1))
+    with figure(path, 9.6, 4.3, layout="none") as fig:
+        axes = panel(fig, "FSC within cones of 20°", ("Spatial frequency (1/Å)", "FSC"), part=(0, 0.62))
+        bars = panel(
+            fig, f"Sphericity {cones.sphericity:.3f}", ("Resolution (Å)", "Directions"), part=(0.62, 1)
+        )
         low, middle, high = np.percentile(cones.curves, (2.5, 50, 97.5), axis=0)
         axes.fill_between(
             frequency, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="95 % of the directions"
@@ -41,9 +44,9 @@ def plot_cones(path: str | Path, cones: ConicalFsc, pixel_size_A: float) -> None
             label = f"{name}, {cones.resolution_A[index]:.2f} Å"
             axes.plot(frequency, cones.curves[index], color=colour, lw=1.1, label=label)
         axes.axhline(0.143, color=FAINT, lw=0.9, ls="--")
-        axes.set(xlim=(0, frequency[-1]), ylim=(-0.2, 1.03), xlabel="Spatial frequency (1/Å)", ylabel="FSC")
-        axes.set_title("FSC within cones of 20°")
+        axes.set(xlim=(0, frequency[-1]), ylim=(-0.2, 1.03))
         axes.grid(axis="both")
-        axes.legend()
-        bars.hist(cones.resolution_A, bins=20, color=COLOURS[0])
-        bars.set(xlabel="Resolution (Å)", ylabel="Directions", title=f"Sphericity {cones.sphericity:.3f}")
+        axes.legend(loc="upper right")
+        counts, edges = np.histogram(cones.resolution_A, bins=20)
+        bars.stairs(counts, edges, fill=True, color=COLOURS[0])
+        bars.set_ylim(0, 1.05 * counts.max())

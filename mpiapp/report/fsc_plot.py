@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mpiapp.model.fsc import first_shell_below
-from mpiapp.report.style import COLOURS, FAINT, figure, write_csv
+from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ _NICE_A = (
     *(200, 100, 50, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3),
     *(2.7, 2.5, 2.2, 2, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1, 1),
 )
+_HEIGHT, _LEGEND_ROW = 4.6, 0.205  # inches
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -45,13 +46,16 @@ def plot_fsc(
     """
     checked = {label: _check(label, curve) for label, curve in curves.items()}
     _write_numbers(path, checked)
-    with figure(path, 7.2, 4.6) as fig:
-        axes = fig.add_subplot()
+    below, above = 0.61 + _LEGEND_ROW * len(checked), 0.72
+    height = max(_HEIGHT, below + above + 2.5)
+    with figure(path, 7.2, height, layout="none") as fig:
+        names = ("Resolution (Å)", "FSC")
+        axes = panel(fig, title, names, margins=(0.54, below, 0.1, above), title_above=0.53)
         for (label, curve), colour in zip(checked.items(), _cycle(len(checked)), strict=True):
             _draw_curve(axes, label, curve, () if label in without_resolution else thresholds, colour)
         _draw_thresholds(axes, thresholds)
         limit = max((float(frequency[-1]) for frequency, _ in checked.values()), default=0.1)
-        _dress(axes, limit, title)
+        _dress(axes, limit, 1 / (height - below - above))
 
 
 def resolution_of_curve(frequency: ArrayLike, fsc: ArrayLike, threshold: float) -> float:
@@ -103,9 +107,14 @@ def _draw_thresholds(axes: Axes, thresholds: Sequence[float]) -> None:
         )  # fmt: skip
 
 
-def _dress(axes: Axes, limit: float, title: str) -> None:
-    """Resolution in A below, spatial frequency above: both are what people say."""
-    axes.set(xlim=(0, limit), ylim=(-0.08, 1.03), ylabel="FSC", xlabel="Resolution (Å)", title=title)
+def _dress(axes: Axes, limit: float, inch: float) -> None:
+    """Resolution in A below, spatial frequency above: both are what people say.
+
+    Parameters
+    ----------
+    inch : as a fraction of the height of the axes
+    """
+    axes.set(xlim=(0, limit), ylim=(-0.08, 1.03))
     places, last = [], 0.0
     for resolution in _NICE_A:
         if last + 0.055 * limit <= 1 / resolution <= limit * 1.0001:
@@ -115,10 +124,17 @@ def _dress(axes: Axes, limit: float, title: str) -> None:
     axes.set_yticks(np.arange(0, 1.01, 0.2))
     axes.grid(axis="both")
     above = axes.secondary_xaxis("top")
-    above.set_xlabel("Spatial frequency (1/Å)")
     above.spines["top"].set_visible(True)
+    above.set_xlabel("Spatial frequency (1/Å)")
+    above.xaxis.set_label_coords(0.5, 1 + 0.31 * inch, transform=axes.transAxes)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), handlelength=1.6)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.53 * inch),
+            handlelength=1.6,
+            borderpad=0,
+            borderaxespad=0,
+        )
 
 
 def _write_numbers(path: str | Path, curves: Mapping[str, Curve]) -> None:

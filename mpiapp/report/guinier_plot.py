@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpiapp.report.style import COLOURS, FAINT, figure, write_csv
+from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 
 _LABELS = {
     "original": "average map",
@@ -42,8 +42,9 @@ def plot_guinier(
     for values in shown.values():
         values[values < _EMPTY] = np.nan
     write_csv(path, {"squared_frequency_1_over_A2": x, **shown})
-    with figure(path, 7.2, 4.6) as fig:
-        axes = fig.add_subplot()
+    title = "Guinier plot" + (f": B = {bfactor_A2:.1f} Å²" if bfactor_A2 else "")
+    with figure(path, 7.2, 4.6, layout="none") as fig:
+        axes = panel(fig, title, ("Squared spatial frequency (1/Å²)", "ln(mean amplitude)"))
         for (name, values), colour in zip(shown.items(), COLOURS, strict=False):
             axes.plot(x, values, "o-", ms=3, color=colour, label=_LABELS[name])
         if line is not None:
@@ -51,8 +52,6 @@ def plot_guinier(
             ends = np.array([1 / low**2, 1 / high**2 if high > 0 else x[-1]])
             label = f"fit, slope {line[0]:.1f} Å²"
             axes.plot(ends, line[1] + line[0] * ends, color=FAINT, ls="--", label=label)
-        title = "Guinier plot" + (f": B = {bfactor_A2:.1f} Å²" if bfactor_A2 else "")
-        axes.set(xlabel="Squared spatial frequency (1/Å²)", ylabel="ln(mean amplitude)", title=title)
         axes.set_xlim(0, x[-1])
         axes.grid(axis="both")
         axes.legend()

@@ -101,6 +101,23 @@ def options(config: JobConfig, width: int = 110) -> list[str]:
     return lines + [f" Note: {note}" for note in config.notes]
 
 
+class Collected(logging.Handler):
+    """Warnings for another process, which shows them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+    def take_all(self) -> None:
+        """All warnings of the program go here and nowhere else."""
+        logger = logging.getLogger(NAME)
+        logger.addHandler(self)
+        logger.propagate = False
+
+
 _NO_BREAK = "\x1f"
 
 

@@ -9,8 +9,11 @@ import numpy as np
 from mpiapp.errors import MpiappError
 from mpiapp.io.postprocess_star import PostprocessRecord, read_postprocess
 from mpiapp.report.collect import head_of, is_newer
+from mpiapp.report.fsc_plot import plot_fsc
+from mpiapp.report.guinier_plot import plot_guinier
+from mpiapp.report.histogram_plot import plot_histogram
 from mpiapp.report.page import Figure, Section
-from mpiapp.report.plots import plot_fsc, plot_guinier, plot_histogram, plot_slices
+from mpiapp.report.slices_plot import plot_slices
 
 _CURVES = {
     "corrected": "corrected",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,34 @@ from numpy.typing import ArrayLike, NDArray
 from mpiapp.report.style import figure, write_csv
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 FloatArray = NDArray[np.float32]
+Placed = tuple[NDArray[np.uint8], tuple[float, float]]  # a picture and its lower left corner, inches
 # Array axis to look along, name of the direction, names of the picture's horizontal and vertical directions.
 _VIEWS = ((0, "z", "x", "y"), (1, "y", "x", "z"), (2, "x", "y", "z"))
 _SIZE, _SIDE = (12.4, 6.75), 1.85  # of the figure and of a picture on it, inches
 _LEVELS = (-0.25, -0.125, 0.0, 0.125, 0.25)  # of the particle's diameter, from the centre of the box
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What a picture shows of a map.
+
+    Attributes
+    ----------
+    levels : for each array axis, slices across it with their index along it
+    projections : for each array axis, the sum along it
+    shape : of the map
+    half_px : what is shown of a slice, to each side of its centre
+    """
+
+    levels: list[list[tuple[FloatArray, int]]]
+    projections: list[FloatArray]
+    shape: tuple[int, ...]
+    pixel_size_A: float
+    half_px: int
 
 
 def plot_slices(
@@ -27,10 +49,12 @@ def plot_slices(
     title: str,
     diameter_A: float | None = None,
 ) -> None:
-    """Plot slices through a map at five levels and its projection, along z, y and x, with a scale bar.
+    """`take_slices`, then `draw_slices`."""
+    draw_slices(path, take_slices(density, pixel_size_A, diameter_A), title)
 
-    All slices share one grey scale (density white), all projections another. The numbers beside it are the
-    levels with mean, standard deviation, smallest and largest density of each slice.
+
+def take_slices(density: ArrayLike, pixel_size_A: float, diameter_A: float | None = None) -> Slices:
+    """Slices through a map at five levels and its projection, along z, y and x.
 
     Parameters
     ----------
@@ -45,25 +69,39 @@ def plot_slices(
     extent_A = diameter_A or 2 / 3 * min(volume.shape) * pixel_size_A
     half = int(np.ceil(0.575 * diameter_A / pixel_size_A)) if diameter_A else max(volume.shape)
     offsets_px = [level * extent_A / pixel_size_A for level in _LEVELS]
-    slices = [[_slice(volume, axis, offset) for offset in offsets_px] for axis in range(3)]
-    _write_numbers(path, slices, pixel_size_A)
+    levels = [[_slice(volume, axis, offset) for offset in offsets_px] for axis in range(3)]
     flat = [volume.sum(axis=axis) for axis in range(3)]
-    of_slices, of_projections = _contrast([s for row in slices for s, _ in row]), _contrast(flat)
+    return Slices(levels, flat, volume.shape, pixel_size_A, half)
 
+
+def draw_slices(path: str | Path, slices: Slices, title: str) -> None:
+    """Plot slices and projections with a scale bar.
+
+    All slices share one grey scale (density white), all projections another. The numbers beside it are the
+    levels with mean, standard deviation, smallest and largest density of each slice.
+    """
+    pixel_size_A, half, flat = slices.pixel_size_A, slices.half_px, slices.projections
+    _write_numbers(path, slices.levels, pixel_size_A)
+    of_slices = _contrast([image for row in slices.levels for image, _ in row])
+    of_projections = _contrast(flat)
     with figure(path, *_SIZE, layout="none") as fig:
         # one panel in inches: eighteen of them would take most of the time
         axes = fig.add_axes((0, 0, 1, 1), xlim=(0, _SIZE[0]), ylim=(0, _SIZE[1]), autoscale_on=False)
         axes.set_axis_off()
+        pictures: list[Placed] = []
         for row, (axis, name, right, up) in enumerate(_VIEWS):
-            for column, (image, index) in enumerate(slices[axis]):
-                offset_A = (index - volume.shape[axis] // 2) * pixel_size_A
+            for column, (image, index) in enumerate(slices.levels[axis]):
+                offset_A = (index - slices.shape[axis] // 2) * pixel_size_A
                 level = f"{offset_A:+.0f} Å".replace("-", "\N{MINUS SIGN}") if offset_A else "0"
-                _show(axes, _cut(image, half), of_slices, f"{name} = {level}", (row, column))
-            _show(
-                axes, _cut(flat[axis], half), of_projections, f"projection along {name}", (row, len(_LEVELS))
-            )
+                corner = _corner(row, column)
+                pictures.append((_picture(_cut(image, half), of_slices, fig.dpi), corner))
+                _name(axes, f"{name} = {level}", corner)
+            corner = _corner(row, len(_LEVELS))
+            pictures.append((_picture(_cut(flat[axis], half), of_projections, fig.dpi), corner))
+            _name(axes, f"projection along {name}", corner)
             _directions(axes, right, up, _corner(row, 0))
-        width_A = _cut(slices[0][0][0], half).shape[1] * pixel_size_A
+        fig.add_artist(_all_of(pictures))
+        width_A = _cut(slices.levels[0][0][0], half).shape[1] * pixel_size_A
         _scale_bar(axes, width_A, _corner(0, 0))
         axes.text(0.12, _SIZE[1] - 0.1, title, va="top", fontweight="bold", fontsize=12)
 
@@ -97,15 +135,39 @@ def _contrast(images: list[FloatArray]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _show(
-    axes: Axes, image: FloatArray, contrast: tuple[float, float], title: str, place: tuple[int, int]
-) -> None:
-    x, y = _corner(*place)
-    height, width = (_SIDE * n / max(image.shape) for n in image.shape)
-    # The second axis of the map goes up, as in a right-handed drawing of x and y.
-    look: dict[str, Any] = {"cmap": "gray", "origin": "lower", "interpolation": "bicubic", "aspect": "auto"}
-    axes.imshow(image, vmin=contrast[0], vmax=contrast[1], extent=(x, x + width, y, y + height), **look)
-    axes.text(x, y + _SIDE + 0.04, title, va="bottom", fontsize=9.5)
+def _picture(image: FloatArray, contrast: tuple[float, float], dpi: float) -> NDArray[np.uint8]:
+    """Grey pixels (y, x) as they stand on the figure, the lowest row first; white where there is no number."""
+    from PIL import Image
+
+    height, width = (round(_SIDE * dpi * n / max(image.shape)) for n in image.shape)
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BICUBIC)
+    low, high = contrast
+    grey = np.clip(np.asarray(resized), low, high) - np.float32(low)
+    return np.nan_to_num(grey * np.float32(255 / (high - low)) + np.float32(0.5), nan=255).astype(np.uint8)
+
+
+def _all_of(pictures: list[Placed]) -> Artist:
+    """All pictures of the figure, as pixels that are copied.
+
+    Images of matplotlib's own, of which each is resampled twice and coloured, take three times as long as all else.
+    """
+    from matplotlib.artist import Artist
+
+    class Pictures(Artist):
+        def draw(self, renderer: Any) -> None:
+            pen = renderer.new_gc()
+            for grey, (x, y) in pictures:
+                rgba = np.full((*grey.shape, 4), 255, np.uint8)
+                rgba[..., :3] = grey[..., None]
+                # The second axis of the map goes up, as in a right-handed drawing of x and y.
+                renderer.draw_image(pen, round(x * renderer.dpi), round(y * renderer.dpi), rgba)
+            pen.restore()
+
+    return Pictures()
+
+
+def _name(axes: Axes, title: str, corner: tuple[float, float]) -> None:
+    axes.text(corner[0], corner[1] + _SIDE + 0.04, title, va="bottom", fontsize=9.5)
 
 
 def _directions(axes: Axes, right: str, up: str, corner: tuple[float, float]) -> None:
@@ -139,11 +201,11 @@ def _scale_bar(axes: Axes, width_A: float, corner: tuple[float, float]) -> None:
     label.set_path_effects([patheffects.withStroke(linewidth=2, foreground="black")])
 
 
-def _write_numbers(path: str | Path, slices: list[list[tuple[FloatArray, int]]], pixel_size_A: float) -> None:
+def _write_numbers(path: str | Path, levels: list[list[tuple[FloatArray, int]]], pixel_size_A: float) -> None:
     rows = [
         (name, index, (index - image.shape[0] // 2) * pixel_size_A, image)
         for axis, name, _, _ in _VIEWS
-        for image, index in slices[axis]
+        for image, index in levels[axis]
     ]
     images = [image for *_, image in rows]
     write_csv(

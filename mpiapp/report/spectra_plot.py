@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mpiapp.report.style import COLOURS, FAINT, figure, write_csv
+from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 
 
 def plot_spectra(path: str | Path, frequency: ArrayLike, curves: Mapping[str, ArrayLike], title: str) -> None:
@@ -22,13 +22,14 @@ def plot_spectra(path: str | Path, frequency: ArrayLike, curves: Mapping[str, Ar
     x = np.asarray(frequency, dtype=np.float64)
     shown = {label: np.array(values, dtype=np.float64) for label, values in curves.items()}
     write_csv(path, {"frequency_1_over_A": x, **shown})
-    with figure(path, 7.2, 4.4) as fig:
-        axes = fig.add_subplot()
+    with figure(path, 7.2, 4.4, layout="none") as fig:
+        # room for labels such as 2 x 10^-10
+        axes = panel(fig, title, ("Spatial frequency (1/Å)", "Power"), margins=(0.95, 0.52, 0.1, 0.29))
         for i, (label, values) in enumerate(shown.items()):
             values[values <= 0] = np.nan
             axes.plot(x, values, color=COLOURS[i % len(COLOURS)], label=label)
         axes.set_yscale("log")
-        axes.set(xlim=(0, x[-1]), xlabel="Spatial frequency (1/Å)", ylabel="Power", title=title)
+        axes.set_xlim(0, x[-1])
         axes.grid(axis="both")
         axes.legend(ncols=2 if len(shown) > 5 else 1)
 
@@ -46,8 +47,8 @@ def plot_fsc_history(path: str | Path, frequency: ArrayLike, curves: Mapping[str
     write_csv(
         path, {"frequency_1_over_A": x, **{f"iteration_{name}": np.asarray(v) for name, v in curves.items()}}
     )
-    with figure(path, 7.2, 4.4) as fig:
-        axes = fig.add_subplot()
+    with figure(path, 7.2, 4.4, layout="none") as fig:
+        axes = panel(fig, "FSC of the half maps, all iterations", ("Spatial frequency (1/Å)", "FSC"))
         shades = colormaps["viridis_r"](np.linspace(0.1, 1.0, max(len(curves), 2)))
         labelled = {0, len(curves) // 2, len(curves) - 1}
         for i, (name, values) in enumerate(curves.items()):
@@ -55,7 +56,6 @@ def plot_fsc_history(path: str | Path, frequency: ArrayLike, curves: Mapping[str
             axes.plot(x, np.asarray(values), color=shades[i], lw=1.2, label=label)
         for threshold in (0.143, 0.5):
             axes.axhline(threshold, color=FAINT, lw=0.9, ls="--")
-        axes.set(xlim=(0, x[-1]), ylim=(-0.1, 1.03), xlabel="Spatial frequency (1/Å)", ylabel="FSC")
-        axes.set_title("FSC of the half maps, all iterations")
+        axes.set(xlim=(0, x[-1]), ylim=(-0.1, 1.03))
         axes.grid(axis="both")
         axes.legend()

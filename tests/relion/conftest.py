@@ -51,13 +51,19 @@ def halves(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def call(relion: Path) -> Call:
+def call(relion: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
     """Runs one of RELION's programs and returns what it printed; a missing PDF tool is no failure."""
+    folder = tmp_path_factory.mktemp("relion")  # where a program leaves what nobody gave a name
 
     def run(words: str) -> str:
         program, *rest = words.split()
         done = subprocess.run(
-            [str(relion / program), *rest], capture_output=True, text=True, timeout=120, check=False
+            [str(relion / program), *rest],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert "=== Backtrace" not in done.stderr, done.stderr[-2000:]
         return done.stdout

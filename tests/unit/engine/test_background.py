@@ -44,8 +44,12 @@ class Recorder:
     def plots(self, state: RunState, volume: np.ndarray) -> None:
         np.savez(self.folder / "plots.npz", map=volume, process=os.getpid(), fsc=state.fsc)
 
-    def final(self) -> int:
-        return os.getpid()
+    def final(self, state: RunState, volume: np.ndarray, unfiltered: list[np.ndarray]) -> None:
+        np.savez(self.folder / "final.npz", process=os.getpid())
+
+    def write_page(self) -> None:
+        assert (self.folder / "final.npz").is_file()
+        np.savez(self.folder / "page.npz", process=os.getpid())
 
 
 @pytest.fixture
@@ -80,16 +84,16 @@ def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.
     writer.iteration(state)
     state.poses.rot_deg[:] = 7.0  # the next iteration, already
     writer.iteration(replace(state, schedule=replace(state.schedule, iteration=2)))
-    assert writer.final() == os.getpid()  # what is not an iteration runs here, after everything else
-    assert writer.last_files == 2
+    assert writer.last_files == 2  # what is not an iteration waits for those before it
     first, second = (np.load(tmp_path / f"{n}.npz") for n in (1, 2))
     np.testing.assert_array_equal(first["map"], state.maps[0])
     assert (first["rot"] == 0).all()
     assert (second["rot"] == 7).all()
     assert first["process"] == second["process"] != os.getpid()
-    writer.plots(state, state.maps[0][0])
-    drawn = np.load(tmp_path / "plots.npz")  # there when the call is back
-    assert drawn["process"] == first["process"]
+    writer.finish(state, state.maps[0][0], [])
+    final, drawn, page = (np.load(tmp_path / f"{name}.npz") for name in ("final", "plots", "page"))
+    assert final["process"] == os.getpid()
+    assert drawn["process"] == page["process"] == first["process"]
     np.testing.assert_array_equal(drawn["map"], state.maps[0][0])
     assert "iteration 2" in caplog.text
     writer.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,22 @@ def job(folder: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> tuple[
     code = main(["postprocess", "--i", half, "--o", f"{folder}/post/", *words])
     printed = capsys.readouterr()
     return code, printed.out + printed.err
+
+
+def test_only_what_is_needed_is_loaded(halves: Path) -> None:
+    """A whole job draws in other processes, and its tables are small: neither is paid for by the process that computes."""
+    words = ["postprocess", "--i", f"{halves}/run_half1_class001_unfil.mrc", "--mask", f"{halves}/mask.mrc"]
+    words += ["--auto_bfac", "--autob_lowres", "20", "--o", f"{halves}/post/", "--verb", "0"]
+    heavy = ("pandas", "pyarrow", "matplotlib", "PIL", "numba", "h5py", "scipy.spatial", "scipy.ndimage")
+    check = (
+        "import sys; import mpiapp.engine.postprocess; assert 'scipy' not in sys.modules;"
+        f"from mpiapp.cli.main import main; code = main({words!r});"
+        f"print(code, [m for m in {heavy!r} if m in sys.modules], 'scipy.fft' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1:] == ["0 [] True"], done.stdout + done.stderr
+    assert (halves / "post/postprocess_slices.png").is_file()
+    assert not any((halves / "post/report_files").iterdir())  # the page shows the job's own pictures
 
 
 def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> None:

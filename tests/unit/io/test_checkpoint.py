@@ -177,11 +177,14 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "other.h5")
 
 
-def test_newer_schema_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("schema", "remedy"), [(99, "Update mpiapp"), (1, "older mpiapp.*Move the file away")]
+)
+def test_another_schema_is_refused(tmp_path: Path, schema: int, remedy: str) -> None:
     path = save_two(tmp_path).checkpoint(5)
     with h5py.File(path, "r+") as file:
-        file.attrs["schema_version"] = 99
-    with pytest.raises(InputError, match="schema 99.*Update mpiapp"):
+        file.attrs["schema_version"] = schema
+    with pytest.raises(InputError, match=f"schema {schema}.*{remedy}"):
         load_checkpoint(path)
 
 

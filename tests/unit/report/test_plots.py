@@ -12,16 +12,21 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from mpiapp.model.orientation_quality import ConicalFsc
 from mpiapp.model.symmetry import directions, point_group
-from mpiapp.report import style
+from mpiapp.report import slices_plot, style
 from mpiapp.report.angular_plot import mollweide
 from mpiapp.report.plots import (
     plot_angular_distribution,
     plot_class_sizes,
     plot_classes,
+    plot_cones,
     plot_fsc,
+    plot_fsc_history,
+    plot_guinier,
     plot_progress,
     plot_slices,
+    plot_spectra,
     resolution_of_curve,
 )
 
@@ -83,6 +88,55 @@ def test_fsc_curves_and_resolutions(tmp_path: Path, drawn: list[Any]) -> None:
     assert matplotlib.image.imread(path).shape == (230, 360, 3)
 
 
+def crowded(figure: Any) -> list[str]:
+    """Texts of a figure that leave it, and names of axes and titles that lie on labels of ticks or on the legend."""
+    renderer, out = figure.canvas.get_renderer(), []
+    for axes in [*figure.axes, *(child for parent in figure.axes for child in parent.child_axes)]:
+        drawn = [axis for axis in (axes.xaxis, axes.yaxis) if axis.get_visible()]
+        ticks = [
+            text for axis in drawn for tick in axis._update_ticks() for text in (tick.label1, tick.label2)
+        ]
+        names = [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
+        legend = axes.get_legend().get_texts() if axes.get_legend() else []
+        shown = {
+            text: text.get_window_extent(renderer).padded(-0.5)
+            for text in (*ticks, *names, *legend)
+            if text.get_visible() and text.get_text()
+        }
+        inside = figure.bbox.padded(1)
+        out += [text.get_text() for text, box in shown.items() if not inside.contains(*box.min)]
+        out += [text.get_text() for text, box in shown.items() if not inside.contains(*box.max)]
+        for name in names:
+            others = [text for text in shown if text is not name and name in shown]
+            out += [f"{name.get_text()} on {o.get_text()}" for o in others if shown[name].overlaps(shown[o])]
+    return out
+
+
+def test_no_text_is_cut_off_or_covered(tmp_path: Path, drawn: list[Any], rng: np.random.Generator) -> None:
+    """Panels with fixed margins, at the longest labels that occur."""
+    x = np.arange(181) / 500
+    falling = np.exp(-9 * x) - 0.05
+    for n in (1, 4, 9):
+        curves = {f"masked, random phases, seed {i}": (x, falling) for i in range(n)}
+        plot_fsc(tmp_path / "fsc.png", curves)
+    line = (-151.3, -22.75)
+    plot_guinier(tmp_path / "guinier.png", x**2, {"original": -22.75 - 80 * x, "mtf": -10 + x}, -1234.5, line)
+    directions = np.tile([0.0, 0.0, 1.0], (384, 1))
+    cones = ConicalFsc(directions, np.tile(falling, (384, 1)), 12 + 1e-3 * rng.random(384), 0.123)
+    plot_cones(tmp_path / "cones.png", cones, 1.0)
+    for scale in (1e-10, 3e-4, 1e5):
+        plot_spectra(
+            tmp_path / "spectra.png", x, {"noise, group 12": scale * (1 + 7 * falling)}, "Noise power"
+        )
+    plot_fsc_history(tmp_path / "history.png", x, {"1": falling, "final": falling})
+    history = {"iteration": np.arange(25), **{f"class_{k:03d}": np.full(25, 0.01 * k) for k in range(1, 15)}}
+    plot_class_sizes(tmp_path / "sizes.png", history)
+    assert len(drawn) == 3 + 1 + 1 + 3 + 1 + 1
+    assert [
+        (figure.axes[0].get_title(loc="left"), crowded(figure)) for figure in drawn if crowded(figure)
+    ] == []
+
+
 def test_resolution_of_a_curve() -> None:
     frequency = np.arange(5) / 20
     assert resolution_of_curve(frequency, [1, 0.9, 0.3, 0.6, 0.1], 0.5) == pytest.approx(20)
@@ -110,24 +164,41 @@ def test_slices_show_the_right_planes_the_right_way_up(tmp_path: Path, drawn: li
     found = table(path)
     lit = [i for i, value in enumerate(found["largest"]) if float(value) == 7]
     assert [(found["axis"][i], float(found["offset_A"][i])) for i in lit] == [("z", 16.0)]
-    images = drawn[0].axes[0].get_images()
-    assert all(image.origin == "lower" for image in images)
     # The projections are the last of each row, cut to 37 pixels (all 32): horizontal, vertical direction.
+    picture = matplotlib.image.imread(path)  # of 50 dots per inch, its top row first
     for row, (x, y) in enumerate([(3, -5), (3, 8), (-5, 8)]):
-        array = images[6 * row + 5].get_array()
-        assert np.unravel_index(array.argmax(), array.shape) == (16 + y, 16 + x)
+        left, low = (round(50 * inches) for inches in slices_plot._corner(row, 5))
+        part = picture[::-1][low : low + 92, left : left + 92]
+        lit = np.argwhere(part == part.max()).mean(axis=0) / 92 * 32
+        np.testing.assert_allclose(lit, (16.5 + y, 16.5 + x), atol=0.5)
     assert "z = +16 Å" in texts(drawn[0])
     assert "20 Å" in texts(drawn[0])
 
 
-def test_slices_are_cut_to_the_particle(tmp_path: Path, drawn: list[Any], rng: np.random.Generator) -> None:
+def test_slices_are_cut_to_the_particle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    shown: list[np.ndarray] = []
+    picture = slices_plot._picture
+    monkeypatch.setattr(
+        slices_plot, "_picture", lambda image, *rest: shown.append(image) or picture(image, *rest)
+    )
     volume = rng.normal(size=(48, 48, 48)).astype(np.float32)
     plot_slices(tmp_path / "a.png", volume, 1.5, "Map", diameter_A=30.0)
-    image = drawn[0].axes[0].get_images()[0].get_array()
-    assert image.shape == (24, 24)  # 1.15 diameters
-    np.testing.assert_array_equal(image, volume[24 - 5, 12:36, 12:36])  # a quarter of the diameter below
+    assert shown[0].shape == (24, 24)  # 1.15 diameters
+    np.testing.assert_array_equal(shown[0], volume[24 - 5, 12:36, 12:36])  # a quarter of the diameter below
+    shown.clear()
     plot_slices(tmp_path / "b.png", volume, 1.5, "Map")
-    assert drawn[1].axes[0].get_images()[0].get_array().shape == (48, 48)
+    assert shown[0].shape == (48, 48)
+
+
+def test_grey_of_a_slice() -> None:
+    """The lowest row first; what is beyond the contrast is black or white, and white where there is no number."""
+    image = np.repeat(np.array([0, 1, 5], np.float32), 10)[:, None] * np.ones(30, np.float32)
+    grey = slices_plot._picture(image, (0.0, 2.0), 90 / slices_plot._SIDE)
+    assert grey.shape == (90, 90)
+    np.testing.assert_array_equal(grey[[15, 45, 75], 40], [0, 128, 255])
+    assert (slices_plot._picture(np.full_like(image, np.nan), (0.0, 1.0), 20) == 255).all()
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0, np.nan])
