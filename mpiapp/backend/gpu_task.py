@@ -188,7 +188,7 @@ class Task:
         only: NDArray[np.int32] | None,
     ) -> tuple[States, Any]:
         s = self.search
-        limits = (s.fraction, s.max_significant, s.correlate)
+        limits = (s.passed_on, s.max_significant, s.correlate)
         if near is None:
             return self._global(images, log_shift, only, limits)
         assert s.sigma_deg is not None

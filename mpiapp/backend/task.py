@@ -219,7 +219,7 @@ class Task:
     ) -> Candidates:
         s, tables, c = self.search, self.tables, self.coarse
         shared = (batch.images, c.optics, self.coarse_pixels, c.turns, c.phases)
-        limits = (s.correlate, s.fraction, s.max_significant, lane.coarse)
+        limits = (s.correlate, s.passed_on, s.max_significant, lane.coarse)
         if near is None:
             bounds = row_range(len(particles), tables.n_rows, s.n_directions, only)
             found = global_search(

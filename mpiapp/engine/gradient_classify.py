@@ -71,7 +71,8 @@ class GradientClassification(Classification):
             log.emit(messages.gradient_step(step, self.n_particles))
         if step.gradient:
             options = replace(options, max_significant=self.gradient.max_significant)
-        return class_search(self.policy, options, self.rules, self.schedule)
+        # the number of states has a limit of its own
+        return replace(class_search(self.policy, options, self.rules, self.schedule), coarse_fraction=None)
 
     def _accuracies_due(self) -> bool:
         return self._step.size is None or self.schedule.iteration % ACCURACY_EVERY == 0

@@ -42,6 +42,7 @@ class Search:
     correlate : normalised cross-correlation instead of the likelihood; only the best state counts.
     r_coarse, r_max : highest frequency of the coarse pass and of everything else, pixels of the model.
     fraction, max_significant : which states are significant.
+    coarse_fraction : the fraction of the coarse pass; None for that of the fine pass.
     planar : references are class averages: one direction, without children, searched in the plane.
     r_score : highest frequency that counts in the scores of the fine pass; None for r_max.
     free : what is searched for.
@@ -65,6 +66,12 @@ class Search:
     free: Free = Free.ALL
     keep_class: bool = False
     prior_perturbed: bool = False
+    coarse_fraction: float | None = None
+
+    @property
+    def passed_on(self) -> float:
+        """Share of the weight that the coarse pass passes on to the fine one."""
+        return self.fraction if self.coarse_fraction is None else self.coarse_fraction
 
     @property
     def n_directions(self) -> int:

@@ -20,6 +20,7 @@ SIGNAL = 1.2
 PLANE = {"grid": plane_grid(12.0), "planar": True}
 SEARCHES = {
     "global": make_search(),
+    "more passed on": make_search(coarse_fraction=1 - 1e-6),
     "one class each": make_search(keep_class=True),
     "local": make_search(sigma_deg=8.0),
     "averages": make_search(**PLANE),

@@ -65,7 +65,7 @@ def class_weights(c: Comparison) -> F64:
 
 
 def test_accepted_states(comparison: Comparison) -> None:
-    """Classes compete: the best states of all of them together are kept until their weight exceeds 0.999."""
+    """Classes compete: the best states of all of them together are kept until their weight exceeds the share."""
     c = comparison
     if c.search.free is not Free.ALL:
         pytest.skip("nothing is selected")
@@ -77,8 +77,8 @@ def test_accepted_states(comparison: Comparison) -> None:
         weight = normalised(value).ravel()[order]
         better = np.cumsum(weight) - weight
         kept = accepted.ravel()[order]
-        assert kept[better < c.search.fraction - 2e-4].all()
-        assert not kept[better > c.search.fraction + 2e-4].any()
+        assert kept[better < c.search.passed_on - 2e-4].all()
+        assert not kept[better > c.search.passed_on + 2e-4].any()
 
 
 def test_classes_and_their_weights(comparison: Comparison) -> None:

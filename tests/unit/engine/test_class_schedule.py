@@ -84,6 +84,17 @@ def test_search_of_averages() -> None:
     assert search.r_coarse == int(np.ceil(64 * 3.0 * 1.5 / (11.0 / 360 * np.pi * 150.0)))
 
 
+def test_coarse_states_that_seem_unlikely_are_looked_at_more_closely() -> None:
+    s = Schedule(2, 18.0, 6.0, current_size=40)
+    search = class_search(POLICY, OPTIONS, RULES, s)
+    assert search.fraction == 0.999
+    assert search.passed_on == pytest.approx(1 - 1e-6, abs=1e-9)
+    assert class_search(POLICY, OPTIONS, PLANE, replace(s, psi_step_deg=12.0)).passed_on == 0.999
+    assert class_search(POLICY, OPTIONS, RULES, replace(s, sigma_deg=5.0)).passed_on == 0.999
+    # without children nothing is known better later
+    assert class_search(POLICY, OPTIONS, RULES, replace(s, oversampling=0)).passed_on == 0.999
+
+
 def test_search_without_alignment() -> None:
     s = Schedule(3, 18.0, 6.0, current_size=40, sigma_deg=5.0)
     search = class_search(POLICY, OPTIONS, replace(RULES, free=Free.CLASS), s)
