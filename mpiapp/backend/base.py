@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -74,6 +74,7 @@ class HalfModel:
     sigma_offset_A: float
     frame: F64  # (3, 3) rotation of the reference: a direction D is read at D @ frame
     offset_centre_A: F64  # (n_class, 2) centre of the prior of offsets for class averages, or (1, 2) for all
+    own_gain: F64 = field(default_factory=lambda: np.zeros(0))  # (n_class,), or empty: model.own_share
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,25 @@ from mpiapp.backend.batches import rows_of
 from mpiapp.kernels.arguments import Candidates
 from mpiapp.model.local_search import LocalNeighbourhoods
 
+F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
 def rows_near(
-    near: LocalNeighbourhoods, particles: I64, n_class: int, n_dir: int, only: I32 | None
+    near: LocalNeighbourhoods,
+    particles: I64,
+    n_class: int,
+    n_dir: int,
+    only: I32 | None,
+    log_class: F32 | None = None,
 ) -> LocalNeighbourhoods:
-    """Neighbourhoods of some particles as rows of all classes, or of the only class of each particle."""
+    """Neighbourhoods of some particles as rows of all classes, or of the only class of each particle.
+
+    Parameters
+    ----------
+    log_class : (n, n_class) log priors of the classes of each particle, where they differ.
+    """
     part = rows_of(near, particles)
     offsets, row, log_prior, psi = part.offsets, part.direction, part.log_prior, part.psi_center_deg
     if only is not None:
@@ -24,7 +35,10 @@ def rows_near(
     elif n_class > 1:
         # classes of one direction together: entries stay sorted by in-plane angle
         row = (row[:, None] + np.arange(n_class, dtype=np.int32) * np.int32(n_dir)).ravel()
-        offsets, log_prior, psi = offsets * n_class, np.repeat(log_prior, n_class), np.repeat(psi, n_class)
+        log_prior, psi = np.repeat(log_prior, n_class), np.repeat(psi, n_class)
+        if log_class is not None:
+            log_prior = log_prior + np.repeat(log_class, np.diff(offsets), axis=0).ravel()
+        offsets = offsets * n_class
     return LocalNeighbourhoods(offsets, row, log_prior, psi)
 
 
@@ -36,28 +50,28 @@ def row_range(n: int, n_rows: int, n_dir: int, only: I32 | None) -> I32:
     return np.stack([first, first + np.int32(n_dir)], axis=1)
 
 
-def fixed_candidates(
-    n: int, log_class: NDArray[np.float32], n_shift: int, own: bool, only: I32 | None
-) -> Candidates:
+def fixed_candidates(n: int, log_class: F32, n_shift: int, own: bool, only: I32 | None) -> Candidates:
     """Every class of every image at the image's own orientation, number i of the in-plane angles.
 
     Parameters
     ----------
-    log_class : (n_class,) log priors.
+    log_class : (n_class,) log priors, or (n, n_class) of each image.
     n_shift : shifts that every image is tried at; 0 for its own shift, number i.
     own : whether each image has slices of its own, row class * n + i; else the row is the class.
     """
-    n_class = log_class.size
+    n_class = log_class.shape[-1]
+    log_class = np.broadcast_to(log_class, (n, n_class))
     shifts = max(n_shift, 1)
     i, k, t = (
         a.ravel() for a in np.meshgrid(np.arange(n), np.arange(n_class), np.arange(shifts), indexing="ij")
     )
     states = np.stack([k * n + i if own else k, i, t if n_shift else i], axis=1).astype(np.int32)
     offsets = np.arange(n + 1, dtype=np.int64) * n_class * shifts
-    kept = log_class[k] > -1e29
+    log_prior = log_class[i, k]
+    kept = log_prior > -1e29
     if only is not None:
         kept &= k == only[i]
-    return _subset(Candidates(offsets, states, log_class[k]), kept)
+    return _subset(Candidates(offsets, states, log_prior), kept)
 
 
 def without_bad(candidates: Candidates, bad: NDArray[np.bool_]) -> Candidates:

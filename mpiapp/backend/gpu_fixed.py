@@ -26,6 +26,7 @@ from mpiapp.model.search import Free, Search
 if TYPE_CHECKING:
     from mpiapp.backend.gpu_task import Task
 
+F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
 
@@ -85,10 +86,18 @@ def fixed_sampling(task: Task, data: ParticleData, poses: Poses, images: DeviceI
     )
 
 
-def fixed_states(task: Task, n: int, sampling: Sampling, only: I32 | None) -> tuple[States, Any]:
-    """Every class, and every shift that is tried, of n images; and their number for each image."""
+def fixed_states(
+    task: Task, n: int, sampling: Sampling, only: I32 | None, own: F32 | None
+) -> tuple[States, Any]:
+    """Every class, and every shift that is tried, of n images; and their number for each image.
+
+    Parameters
+    ----------
+    own : (n, n_class) log weights of the classes of each image beside their priors, or None.
+    """
     n_shift = 0 if sampling.n_own else len(task.search.coarse_shifts_A)
-    found = fixed_candidates(n, task.log_row, n_shift, not task.search.planar, only)
+    log_class = task.log_row if own is None else task.log_row + own
+    found = fixed_candidates(n, log_class, n_shift, not task.search.planar, only)
     count = np.diff(found.offsets)
     put = task.cupy.asarray
     image = np.repeat(np.arange(n, dtype=np.int32), count)

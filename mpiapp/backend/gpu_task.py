@@ -25,6 +25,7 @@ from mpiapp.backend.gpu_references import References, Tables
 from mpiapp.backend.results import Outcome, batch_results
 from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.local_search import LocalNeighbourhoods
+from mpiapp.model.own_share import own_log_weight
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.projection import grid_radius
 from mpiapp.model.search import Free, Search
@@ -156,15 +157,16 @@ class Task:
         places = (self.search.coarse_shifts_A, images.old_A, model.offset_centre_A)
         log_shift = shift_prior(squared_offsets(*map(put, places)), model.sigma_offset_A)
         only = poses.class_number.astype(np.int32) - 1 if self.search.keep_class else None
+        own = own_log_weight(model.own_gain, poses.class_number, poses.p_max)
         if self.search.free is Free.ALL:
             s, classes = self.search, self.references.n_class
-            part = None if near is None else rows_near(near, rows, classes, s.n_directions, only)
+            part = None if near is None else rows_near(near, rows, classes, s.n_directions, only, own)
             sampling = Sampling(self.fine, s.n_directions, self.family, self.tables.fine_slices)
             states, count = self._coarse(images, log_shift, part, only)
         else:
             sampling = fixed_sampling(self, data, poses, images)
             log_shift = sampling.log_shift(log_shift)
-            states, count = fixed_states(self, len(data), sampling, only)
+            states, count = fixed_states(self, len(data), sampling, only, own)
         bad = images.bad.get().astype(bool)
         if bad.any():
             # an image without states adds nothing to any sum

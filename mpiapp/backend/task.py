@@ -43,6 +43,7 @@ from mpiapp.kernels.fine import fine_pass
 from mpiapp.kernels.insertion import add_sums
 from mpiapp.kernels.slicing import CHUNK
 from mpiapp.model.local_search import LocalNeighbourhoods
+from mpiapp.model.own_share import own_log_weight
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.pixels import pixel_list
 from mpiapp.model.projection import grid_radius
@@ -51,6 +52,7 @@ from mpiapp.model.search import Free, Search
 from mpiapp.model.sums import WeightedSums
 
 F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 PHASE_BYTES = 128 << 20
@@ -187,16 +189,17 @@ class Task:
         """Both passes and the sums of one batch; ``particles`` are its numbers among those of the step."""
         batch = prepare_batch(self.setup, self.model, self.search.r_max, data, poses, read)
         only = poses.class_number.astype(np.int32) - 1 if self.search.keep_class else None
+        own = own_log_weight(self.model.own_gain, poses.class_number, poses.p_max)
         if self.search.free is Free.ALL:
             shifts = self._shifts(batch, self.search.coarse_shifts_A, self.search.fine_shifts_A)
-            found = self._coarse(lane, batch, shifts, near, particles, only)
+            found = self._coarse(lane, batch, shifts, near, particles, only, own)
             candidates = without_bad(found, batch.bad)
             rows = self.tables.fine_rows(candidates.states[:, 0])
             s = self.search
             family = Family(s.children, 2**s.oversampling, s.shift_children)
             outcome = self._fine(lane, batch, self.fine, family, candidates, rows, shifts, self._still(data))
         else:
-            outcome = self._fixed(lane, batch, data, poses, only)
+            outcome = self._fixed(lane, batch, data, poses, only, own)
         new = batch_results(self.setup, self.model, self.search, data, poses, batch, outcome, lane.sums)
         return new, batch.bad
 
@@ -216,6 +219,7 @@ class Task:
         near: LocalNeighbourhoods | None,
         particles: I64,
         only: I32 | None,
+        own: F32 | None,
     ) -> Candidates:
         s, tables, c = self.search, self.tables, self.coarse
         shared = (batch.images, c.optics, self.coarse_pixels, c.turns, c.phases)
@@ -227,7 +231,7 @@ class Task:
             )
             return Candidates(*found)
         assert s.sigma_deg is not None
-        part = rows_near(near, particles, self.references.n_class, s.n_directions, only)
+        part = rows_near(near, particles, self.references.n_class, s.n_directions, only, own)
         table, place = tables.coarse_rows(part.direction)
         cutoff = max(3 * s.sigma_deg, 0.501 * s.grid.psi_step_deg)
         found = local_search(
@@ -276,7 +280,13 @@ class Task:
         return Outcome(posterior, np.diff(candidates.offsets), rows.per_class)
 
     def _fixed(
-        self, lane: Lane, batch: PreparedBatch, data: ParticleData, poses: Poses, only: I32 | None
+        self,
+        lane: Lane,
+        batch: PreparedBatch,
+        data: ParticleData,
+        poses: Poses,
+        only: I32 | None,
+        own: F32 | None,
     ) -> Outcome:
         """Classes, and shifts unless they are fixed too, at the particles' own orientations (refinement.md 4.10)."""
         s, n, still = self.search, len(data), self._still(data)
@@ -297,7 +307,8 @@ class Task:
             parent, child = (still_phases(x, y, t * unit) for t in (rest, np.zeros((1, 2))))
             still = still._replace(parent=parent, child=child)
         n_shift = len(s.coarse_shifts_A) if tried else 0
-        found = fixed_candidates(n, self.log_row, n_shift, not s.planar, only)
+        log_class = self.log_row if own is None else self.log_row + own
+        found = fixed_candidates(n, log_class, n_shift, not s.planar, only)
         family = Family(1, 1, s.shift_children if tried else 1)
         rows = self._own_rows(poses, n)
         sampling = Sampling(turns, optics, no_phases)

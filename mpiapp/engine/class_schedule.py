@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.engine.iteration import Options
-from mpiapp.engine.schedule import Policy, coarse_radius, score_radius
+from mpiapp.engine.schedule import Policy, coarse_radius, grids_apart_deg, score_radius
 from mpiapp.engine.state import HalfState, Schedule
+from mpiapp.model.own_share import kept_by_search, own_gain
 from mpiapp.model.sampling import angular_step_deg, direction_grid, plane_grid
 from mpiapp.model.search import Free, Search
 
@@ -97,6 +98,51 @@ def coarser_sampling(rules: ClassRules, s: Schedule) -> bool:
     largest = max(0.95 * s.offset_range_A, rules.offset_step_A)
     s.offset_step_A = float(np.clip(COARSER * s.accuracy_trans_A * fine, rules.offset_step_A, largest))
     return s.healpix_order != before
+
+
+def own_gains(
+    policy: Policy,
+    options: Options,
+    rules: ClassRules,
+    s: Schedule,
+    half: HalfState,
+    n_images: int,
+    solvent: NDArray[np.float32],
+    order: int,
+) -> NDArray[np.float64]:
+    """How much better an image fits the class that it is part of, by class (:mod:`mpiapp.model.own_share`).
+
+    In a global search it is 0: one that samples coarsely looks at other views the next time, and classes of views differ
+    by more than this.
+
+    Parameters
+    ----------
+    half : with the spectra and priors of the iteration that ends.
+    solvent : the solvent mask, 1 everywhere for none, of the dimensions of the references;  order : of the point group.
+    """
+    searched = rules.free is Free.ALL
+    if searched and s.sigma_deg is None:
+        return np.zeros(half.n_class)
+    n_shells = half.data_vs_prior.shape[1]
+    # distances of the points nearest to one orientation or shift in two grids that are moved at random
+    turn_deg = grids_apart_deg(s.step_deg, s.step_deg) if searched else 0.0
+    shift_A = 0.0 if rules.free is Free.CLASS else s.fine_offset_step_A / np.sqrt(6)
+    kept = kept_by_search(
+        n_shells,
+        policy.box,
+        policy.particle_diameter_A / (2 * policy.pixel_size_A),
+        turn_deg,
+        shift_A / policy.pixel_size_A,
+    )
+    kept[score_radius(policy, n_shells - 1, options.strict_highres_A) + 1 :] = 0
+    return own_gain(
+        half.data_vs_prior,
+        half.class_prior * n_images,
+        kept,
+        dimensions=solvent.ndim,
+        solvent_share=float(solvent.mean()),
+        order=order,
+    )
 
 
 def overall_accuracy(half: HalfState) -> tuple[float, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
@@ -16,6 +18,7 @@ from mpiapp.engine.class_schedule import (
     class_shells,
     coarser_sampling,
     overall_accuracy,
+    own_gains,
 )
 from mpiapp.engine.class_start import ClassStart
 from mpiapp.engine.class_writer import ClassWriter
@@ -108,6 +111,8 @@ class Classification(Job):
         s, state = self.schedule, self._state()
         half = self._update_parameters(0, result.small, self._correlate, everyone=True)
         self.halves[0] = half = with_spectra(self._tempered(half), result.spectra)
+        if self.config.n_classes > 1 and self._batch() is None and not self._correlate:
+            self.halves[0] = half = replace(half, own_gain=self._own_gains(half))
         s.average_pmax = float(half.scalars[3])
         if self._correlate and self.config.ini_high > 0:
             shell = self.policy.shell(1 / self.config.ini_high)
@@ -122,6 +127,12 @@ class Classification(Job):
         log.emit(messages.classes(self.policy, half, s, class_shells(self.policy, half)))
         self._report(expectation_s, begun)
         self._write()
+
+    def _own_gains(self, half: HalfState) -> NDArray[np.float64]:
+        """How much better an image fits the class that it is part of."""
+        n, order = len(self._state().half), self.setup.group.order
+        solvent = self.iteration.solvent
+        return own_gains(self.policy, self.options, self.rules, self.schedule, half, n, solvent, order)
 
     def _tempered(self, half: HalfState) -> HalfState:
         """Parameters to go on with, from those that the particles of this iteration give."""

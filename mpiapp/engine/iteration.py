@@ -147,6 +147,7 @@ class Iteration:
             half.sigma_offset_A,
             drift.rotation,
             half.offset_centre_A if search.planar else np.zeros((1, 2)),
+            half.own_gain,
         )
 
     def _transform(self, reference: F32, search: Search, drift: Drift) -> NDArray[np.complex64]:

@@ -77,6 +77,8 @@ class HalfState:
     coverage: F64
     scalars: F64  # average norm, sigma_offset in A, log-likelihood, mean Pmax
     accuracy: F64  # (n_class, 2) expected accuracies of rotations in degrees and of shifts in A
+    # (n_class,) how much better, in nats, an image fits the class that it is part of (model.own_share); empty: not known
+    own_gain: F64 = field(default_factory=lambda: np.zeros(0))
 
     @property
     def average_norm(self) -> float:
@@ -138,6 +140,7 @@ def new_half(n_groups: int, sigma2: F64, direction_prior: F64, offset_A: float) 
         d,
         scalars=scalars,
         accuracy=accuracy,
+        own_gain=np.zeros(n_class),
     )
 
 

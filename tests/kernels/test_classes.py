@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from class_case import SEARCHES, class_case, coarse_values, fixed_states
-from kernel_case import Case, Traced, make_search, traced
+from kernel_case import Case, Traced, make_search, run, traced
 from kernel_twin import Scored, add_particle, empty_sums, fine_states, prepare
 from numpy.typing import NDArray
 
@@ -151,6 +151,35 @@ def test_scores_can_be_limited_while_sums_are_not() -> None:
     np.testing.assert_allclose(found.fine["log_best"], short.fine["log_best"], atol=2e-3)
     np.testing.assert_array_equal(found.poses.class_number, short.poses.class_number)
     assert (found.fine["power"][:, 8:10] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["local", "shifts only", "class only", "averages, class only"])
+def test_what_an_image_gains_by_itself_is_taken_back(name: str) -> None:
+    """The weight of the class that an image was in goes down by the gain and its weight there; the others share the rest."""
+    search = replace(SEARCHES[name], fraction=0.9999999)
+    case = class_case(search)
+    # noisy enough for every class to have some weight
+    case = replace(case, model=replace(case.model, sigma2=60 * case.model.sigma2))
+    case.poses.p_max[:] = 0.5
+    n = len(case.model.transforms)
+    plain = [class_share(case, search, i) for i in range(4)]
+    gain = np.array([2.0, 6.0, 3.0])[:n]
+    taken = [
+        class_share(replace(case, model=replace(case.model, own_gain=gain)), search, i) for i in range(4)
+    ]
+    for i, (before, after) in enumerate(zip(plain, taken, strict=True)):
+        own = int(case.poses.class_number[i]) - 1
+        expected = before * np.exp(-0.5 * gain * (np.arange(n) == own))
+        np.testing.assert_allclose(after, expected / expected.sum(), atol=2e-3)
+    assert np.abs(np.subtract(plain, taken)).max() > 0.05
+
+
+def class_share(case: Case, search: Search, i: int) -> F64:
+    """Posterior of the classes of one particle."""
+    one = np.array([i])
+    case = replace(case, data=case.data.take(one), poses=case.poses.take(one))
+    weight = run(case, search)[0].direction_weight.sum(axis=1)
+    return np.asarray(weight / weight.sum())
 
 
 def test_an_empty_class_is_never_chosen() -> None:

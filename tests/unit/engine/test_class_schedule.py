@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from mpiapp.engine.class_maximization import centring, moved
-from mpiapp.engine.class_schedule import ClassRules, class_search, class_shells, coarser_sampling
+from mpiapp.engine.class_schedule import (
+    ClassRules,
+    class_search,
+    class_shells,
+    coarser_sampling,
+    own_gains,
+)
 from mpiapp.engine.iteration import Options
 from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, Schedule, new_half
@@ -93,6 +99,26 @@ def test_coarse_states_that_seem_unlikely_are_looked_at_more_closely() -> None:
     assert class_search(POLICY, OPTIONS, RULES, replace(s, sigma_deg=5.0)).passed_on == 0.999
     # without children nothing is known better later
     assert class_search(POLICY, OPTIONS, RULES, replace(s, oversampling=0)).passed_on == 0.999
+
+
+def gains(rules: ClassRules = RULES, **schedule: float) -> np.ndarray:
+    """Gains of two classes of 200 images, resolved to shells 8 and 16."""
+    s = Schedule(3, 18.0, 6.0, current_size=40, **schedule)  # type: ignore[arg-type]
+    shape = (64, 64) if "psi_step_deg" in schedule else (64, 64, 64)
+    return own_gains(POLICY, OPTIONS, rules, s, half_with(8, 16), 400, np.ones(shape, np.float32), 1)
+
+
+def test_gain_of_an_image_by_itself() -> None:
+    """It grows with the resolution and is the less the further apart the grids are; none in global searches."""
+    fixed = gains(replace(RULES, free=Free.CLASS))
+    np.testing.assert_allclose(
+        fixed, [0.75 * 4 * np.pi * (np.arange(n + 1) ** 2).sum() / 200 for n in (8, 16)]
+    )
+    local = gains(sigma_deg=5.0)
+    assert (0.2 * fixed < local).all()
+    assert (local < [0.95 * fixed[0], 0.8 * fixed[1]]).all()
+    assert not gains().any()
+    assert not gains(PLANE, psi_step_deg=12.0).any()
 
 
 def test_search_without_alignment() -> None:
