@@ -25,6 +25,11 @@ PLANE_FACTOR = 1.5
 # Local searches and class averages did not gain from it.
 COARSE_PART = 1e-3
 
+# Share of the particles that change class in an iteration below which classes are settled. What a particle gains by its
+# own share of a class is left to it then: it holds the particle where several iterations, each with a grid turned at
+# random, found it best, and fewer are misplaced by the turn of a single grid.
+SETTLED_CLASSES = 0.03
+
 
 @dataclass(frozen=True)
 class ClassRules:
@@ -112,8 +117,8 @@ def own_gains(
 ) -> NDArray[np.float64]:
     """How much better an image fits the class that it is part of, by class (:mod:`mpiapp.model.own_share`).
 
-    In a global search it is 0: one that samples coarsely looks at other views the next time, and classes of views differ
-    by more than this.
+    It is 0 once classes have settled, and in a global search: one that samples coarsely looks at other views the next
+    time, and classes of views differ by more than this.
 
     Parameters
     ----------
@@ -121,7 +126,8 @@ def own_gains(
     solvent : the solvent mask, 1 everywhere for none, of the dimensions of the references;  order : of the point group.
     """
     searched = rules.free is Free.ALL
-    if searched and s.sigma_deg is None:
+    settled = not s.seeding and s.change_class < SETTLED_CLASSES
+    if settled or (searched and s.sigma_deg is None):
         return np.zeros(half.n_class)
     n_shells = half.data_vs_prior.shape[1]
     # distances of the points nearest to one orientation or shift in two grids that are moved at random

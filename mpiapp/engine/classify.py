@@ -111,8 +111,6 @@ class Classification(Job):
         s, state = self.schedule, self._state()
         half = self._update_parameters(0, result.small, self._correlate, everyone=True)
         self.halves[0] = half = with_spectra(self._tempered(half), result.spectra)
-        if self.config.n_classes > 1 and self._batch() is None and not self._correlate:
-            self.halves[0] = half = replace(half, own_gain=self._own_gains(half))
         s.average_pmax = float(half.scalars[3])
         if self._correlate and self.config.ini_high > 0:
             shell = self.policy.shell(1 / self.config.ini_high)
@@ -120,6 +118,8 @@ class Classification(Job):
             shell = int(class_shells(self.policy, half).max())
         update_resolution(self.policy, s, shell)
         self._update_changes(old, state.poses)
+        if self.config.n_classes > 1 and self._batch() is None and not self._correlate:
+            self.halves[0] = half = replace(half, own_gain=self._own_gains(half))
         s.seeding = False
         references = self.maps[0]
         assert references is not None

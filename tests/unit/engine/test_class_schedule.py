@@ -118,6 +118,8 @@ def test_gain_of_an_image_by_itself() -> None:
     assert (0.2 * fixed < local).all()
     assert (local < [0.95 * fixed[0], 0.8 * fixed[1]]).all()
     assert not gains().any()
+    assert not gains(sigma_deg=5.0, change_class=0.02).any()
+    np.testing.assert_array_equal(gains(sigma_deg=5.0, change_class=0.0, seeding=True), local)
     assert not gains(PLANE, psi_step_deg=12.0).any()
 
 
