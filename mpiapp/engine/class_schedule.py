@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ PLANE_FACTOR = 1.5
 # Local searches and class averages did not gain from it.
 COARSE_PART = 1e-3
 
+# Iterations after which the sizes of classes count that began as averages of images at random angles. Those have hardly any
+# features: the few that happen to have some take most images, and large shares would then keep them.
+EVEN_ITERATIONS = 8
 # Share of the particles that change class in an iteration below which classes are settled. What a particle gains by its
 # own share of a class is left to it then: it holds the particle where several iterations, each with a grid turned at
 # random, found it best, and fewer are misplaced by the turn of a single grid.
@@ -103,6 +106,14 @@ def coarser_sampling(rules: ClassRules, s: Schedule) -> bool:
     largest = max(0.95 * s.offset_range_A, rules.offset_step_A)
     s.offset_step_A = float(np.clip(COARSER * s.accuracy_trans_A * fine, rules.offset_step_A, largest))
     return s.healpix_order != before
+
+
+def even_classes(half: HalfState) -> HalfState:
+    """The half with classes of equal size; those that are empty stay so."""
+    share = half.class_prior
+    used = share > 0
+    scale = np.where(used, 1 / (np.where(used, share, 1) * used.sum()), 0)
+    return replace(half, direction_prior=half.direction_prior * scale[:, None])
 
 
 def own_gains(

@@ -14,9 +14,11 @@ from mpiapp.engine import messages
 from mpiapp.engine.class_accuracy import class_accuracies
 from mpiapp.engine.class_maximization import ClassMaximization, ClassResult
 from mpiapp.engine.class_schedule import (
+    EVEN_ITERATIONS,
     class_search,
     class_shells,
     coarser_sampling,
+    even_classes,
     overall_accuracy,
     own_gains,
 )
@@ -136,7 +138,9 @@ class Classification(Job):
 
     def _tempered(self, half: HalfState) -> HalfState:
         """Parameters to go on with, from those that the particles of this iteration give."""
-        return half
+        random_start = not self.config.needs_reference and not self.config.reference
+        early = self.schedule.iteration < EVEN_ITERATIONS
+        return even_classes(half) if random_start and early else half
 
     def _update_changes(self, old: Poses, new: Poses) -> None:
         """Changes of orientations, offsets and classes, for the log and the files (refinement.md 6.1)."""

@@ -13,6 +13,7 @@ from mpiapp.engine.class_schedule import (
     class_search,
     class_shells,
     coarser_sampling,
+    even_classes,
     own_gains,
 )
 from mpiapp.engine.iteration import Options
@@ -134,6 +135,17 @@ def test_particles_keep_their_random_class_in_the_first_iteration_only() -> None
     assert class_search(POLICY, OPTIONS, RULES, s).keep_class
     assert not class_search(POLICY, OPTIONS, RULES, replace(s, iteration=2)).keep_class
     assert not class_search(POLICY, OPTIONS, RULES, replace(s, seeding=False)).keep_class
+
+
+def test_classes_of_equal_size() -> None:
+    """Directions keep their distribution within a class, and empty classes stay empty."""
+    half = half_with(8, 8, 8)
+    half.direction_prior[:] = [[0.1, 0.2, 0.1, 0.1], [0.0, 0.0, 0.0, 0.0], [0.2, 0.1, 0.1, 0.1]]
+    even = even_classes(half)
+    np.testing.assert_allclose(even.class_prior, [0.5, 0, 0.5])
+    np.testing.assert_allclose(even.direction_prior[0], [0.1, 0.2, 0.1, 0.1])
+    half.direction_prior[2] /= 5
+    np.testing.assert_allclose(even_classes(half).direction_prior, even.direction_prior)
 
 
 def test_strict_resolution_of_the_expectation() -> None:
