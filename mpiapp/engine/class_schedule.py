@@ -22,7 +22,7 @@ PLANE_FACTOR = 1.5
 # Of the weight that may be left out, the part that the coarse pass leaves out. A coarse state stands for children up to
 # half a step away, where the image may be. That costs the right state 5 to 14 nats at steps of 7.5 degrees and some 23 at
 # 30 (simulated, 190 A, SNR 0.25), so judged like the fine weights it would often be left out before it is looked at.
-# Local searches and class averages did not gain from it.
+# Class averages did not gain from it, and local searches only since own shares are taken back (own_gains).
 COARSE_PART = 1e-3
 
 # Iterations after which the sizes of classes count that began as averages of images at random angles. Those have hardly any
@@ -50,7 +50,7 @@ class ClassRules:
 def class_search(policy: Policy, options: Options, rules: ClassRules, s: Schedule) -> Search:
     """Search grid of an iteration."""
     planar = s.psi_step_deg is not None
-    whole = not planar and s.sigma_deg is None and s.oversampling > 0  # a global search in two passes
+    of_maps = not planar and s.oversampling > 0  # in two passes
     r_max = s.current_size // 2
     grid = plane_grid(s.psi_step_deg) if s.psi_step_deg else direction_grid(s.healpix_order, rules.sym)
     factor = {"factor": PLANE_FACTOR} if planar else {}
@@ -71,7 +71,7 @@ def class_search(policy: Policy, options: Options, rules: ClassRules, s: Schedul
         free=rules.free,
         keep_class=s.seeding and s.iteration == 1,
         prior_perturbed=True,
-        coarse_fraction=1 - COARSE_PART * (1 - options.adaptive_fraction) if whole else None,
+        coarse_fraction=1 - COARSE_PART * (1 - options.adaptive_fraction) if of_maps else None,
     )
 
 
