@@ -25,7 +25,7 @@ PLANE_FACTOR = 1.5
 # Class averages did not gain from it, and local searches only since own shares are taken back (own_gains).
 COARSE_PART = 1e-3
 
-# Iterations after which the sizes of classes count that began as averages of images at random angles. Those have hardly any
+# Iterations before the sizes of classes count that began as averages of images at random angles. Those have hardly any
 # features: the few that happen to have some take most images, and large shares would then keep them.
 EVEN_ITERATIONS = 8
 # Share of the particles that change class in an iteration below which classes are settled. What a particle gains by its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -24,9 +25,11 @@ from mpiapp.engine.class_schedule import (
 )
 from mpiapp.engine.class_start import ClassStart
 from mpiapp.engine.class_writer import ClassWriter
-from mpiapp.engine.iteration import uniform_prior
+from mpiapp.engine.frame import Drift
+from mpiapp.engine.iteration import Share, uniform_prior
 from mpiapp.engine.job import Job, Result, launch, work
 from mpiapp.engine.maximization import with_spectra
+from mpiapp.engine.partial import Bad, Sums
 from mpiapp.engine.schedule import image_size, update_resolution
 from mpiapp.engine.settings import class_options, class_policy, class_rules
 from mpiapp.engine.startup import Start
@@ -105,6 +108,15 @@ class Classification(Job):
         number, last = self.schedule.iteration, self.config.last_iteration
         return self.rules.coarser or number == 2 or number % 5 == 0 or number == last
 
+    def _expectation(
+        self, search: Search, shares: dict[int, Share], drifts: list[Drift], step: Callable[[int], bool]
+    ) -> tuple[Sums, Bad]:
+        c = self.config
+        random_start = not (c.needs_reference or c.reference or c.grad)
+        even = random_start and self.schedule.iteration <= EVEN_ITERATIONS
+        halves = [even_classes(half) for half in self.halves] if even else self.halves
+        return self.iteration.expectation(search, halves, self.maps, shares, drifts, self.read, step)
+
     def _maximize(self, sums: dict[int, WeightedSums]) -> ClassResult:
         lowpass_A = self.config.ini_high if self._correlate else -1.0
         return self.maximization.run(sums, self.maps, self.schedule.current_size // 2, lowpass_A)
@@ -138,9 +150,7 @@ class Classification(Job):
 
     def _tempered(self, half: HalfState) -> HalfState:
         """Parameters to go on with, from those that the particles of this iteration give."""
-        random_start = not self.config.needs_reference and not self.config.reference
-        early = self.schedule.iteration < EVEN_ITERATIONS
-        return even_classes(half) if random_start and early else half
+        return half
 
     def _update_changes(self, old: Poses, new: Poses) -> None:
         """Changes of orientations, offsets and classes, for the log and the files (refinement.md 6.1)."""
