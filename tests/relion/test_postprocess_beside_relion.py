@@ -56,7 +56,7 @@ def ours(halves: HalfMaps, mask: Path) -> list[PostprocessRecord]:
         flags = {"i": halves.half1, "mask": mask, "auto_bfac": True, "autob_lowres": 15, "o": root, "verb": 0}
         with pytest.MonkeyPatch.context() as patch:
             if seed:
-                patch.setattr("mpiapp.engine.postprocess_files._plots", lambda *_: None)
+                patch.setattr("mpiapp.report.painter.Painter.call", lambda *_, **__: None)
             postprocess(PostprocessConfig.from_options(flags | {"random_seed": seed}))
         records.append(read_postprocess(f"{root}.star"))
     return records
