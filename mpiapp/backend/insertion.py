@@ -14,7 +14,7 @@ from mpiapp.backend.base import ImageOptions, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of
 from mpiapp.backend.prepare import map_pixels, unmasked_rows
 from mpiapp.kernels.arguments import Grid
-from mpiapp.kernels.insertion import insert_image
+from mpiapp.kernels.insertion import add_sums, insert_image
 from mpiapp.kernels.slicing import CHUNK
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.ctf import ctf
@@ -76,10 +76,10 @@ def back_project(
 
     with threadpool_limits(1), ThreadPoolExecutor(n_lanes) as pool:
         n_bad = sum(pool.map(run, batches_of(setup, data, np.arange(len(data)), BATCH)))
-    total = np.zeros((*shape, 3))
+    total = np.zeros((size, 3))
     for grid in grids:
-        total += grid.values[:, :3].reshape(*shape, 3)
-    return total, n_bad
+        add_sums(grid.values, total)
+    return total.reshape(*shape, 3), n_bad
 
 
 def _grid(size: int, radius: int, padding: float) -> Grid:

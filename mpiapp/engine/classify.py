@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,11 +24,9 @@ from mpiapp.engine.class_schedule import (
 )
 from mpiapp.engine.class_start import ClassStart
 from mpiapp.engine.class_writer import ClassWriter
-from mpiapp.engine.frame import Drift
-from mpiapp.engine.iteration import Share, uniform_prior
+from mpiapp.engine.iteration import uniform_prior
 from mpiapp.engine.job import Job, Result, launch, work
 from mpiapp.engine.maximization import with_spectra
-from mpiapp.engine.partial import Bad, Sums
 from mpiapp.engine.schedule import image_size, update_resolution
 from mpiapp.engine.settings import class_options, class_policy, class_rules
 from mpiapp.engine.startup import Start
@@ -108,14 +105,11 @@ class Classification(Job):
         number, last = self.schedule.iteration, self.config.last_iteration
         return self.rules.coarser or number == 2 or number % 5 == 0 or number == last
 
-    def _expectation(
-        self, search: Search, shares: dict[int, Share], drifts: list[Drift], step: Callable[[int], bool]
-    ) -> tuple[Sums, Bad]:
-        c = self.config
-        random_start = not (c.needs_reference or c.reference or c.grad)
+    def _parameters(self) -> list[HalfState]:
+        """Classes that began as averages at random angles count as equally large at first."""
+        random_start = not (self.config.needs_reference or self.config.reference)
         even = random_start and self.schedule.iteration <= EVEN_ITERATIONS
-        halves = [even_classes(half) for half in self.halves] if even else self.halves
-        return self.iteration.expectation(search, halves, self.maps, shares, drifts, self.read, step)
+        return [even_classes(half) for half in self.halves] if even else self.halves
 
     def _maximize(self, sums: dict[int, WeightedSums]) -> ClassResult:
         lowpass_A = self.config.ini_high if self._correlate else -1.0

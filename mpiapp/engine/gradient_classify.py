@@ -77,6 +77,10 @@ class GradientClassification(Classification):
     def _accuracies_due(self) -> bool:
         return self._step.size is None or self.schedule.iteration % ACCURACY_EVERY == 0
 
+    def _parameters(self) -> list[HalfState]:
+        """As they are from the start: mini-batches temper the sizes of classes in their own way."""
+        return self.halves
+
     def _expectation(
         self, search: Search, shares: dict[int, Share], drifts: list[Drift], step: Callable[[int], bool]
     ) -> tuple[Sums, Bad]:

@@ -190,7 +190,13 @@ class Job(ABC):
         self, search: Search, shares: dict[int, Share], drifts: list[Drift], step: Callable[[int], bool]
     ) -> tuple[Sums, Bad]:
         """Sums of some particles of this rank, whose poses are replaced."""
-        return self.iteration.expectation(search, self.halves, self.maps, shares, drifts, self.read, step)
+        return self.iteration.expectation(
+            search, self._parameters(), self.maps, shares, drifts, self.read, step
+        )
+
+    def _parameters(self) -> list[HalfState]:
+        """Parameters of each set that particles are compared with."""
+        return self.halves
 
     def _gather_poses(self, bad: Bad) -> Poses | None:
         """Collect the new poses on the leader; returns the old ones there."""
