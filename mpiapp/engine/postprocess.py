@@ -17,7 +17,7 @@ from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
 from mpiapp.errors import InputError
-from mpiapp.io.maps_in import InputMap, load_like, load_map
+from mpiapp.io.maps_in import InputMap, load_alike
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
 from mpiapp.model.arrays import to_host
@@ -121,9 +121,10 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
     sharpened = _filter_of(config, average, pixel, curves, mtf, workers)
     _say_sharpened(config, sharpened)
     sources = (average, *(transforms if config.half_maps else ()))
-    volume, *halves_out = [_filtered(source, sharpened, workers) for source in sources]
+    volumes = [_filtered(source, sharpened, workers) for source in sources]
+    draw_map(painter, config, names, pixel, sharpened, volumes[0])
+    volume, *halves_out = map(to_host, volumes)
     seconds = time.monotonic() - begun
-    draw_map(painter, config, names, pixel, sharpened, volume)
     write_results(config, names, pixel, curves, sharpened, volume, mask, halves_out)
     if cones is not None:
         _say_directions(names, cones)
@@ -148,15 +149,16 @@ def _load(
     config: PostprocessConfig, names: PostprocessNames, workers: int
 ) -> tuple[InputMap, F32, F32 | None]:
     """Both half maps, checked, and the mask: given, made or none."""
-    half1 = load_map(config.half1, config.angpix)
-    half2 = load_like(config.second_half(), half1, config.half1)
-    if np.array_equal(half1.density, half2):
+    given = [config.mask] if config.mask else []
+    half1, (half2, *masks) = load_alike([config.half1, config.second_half(), *given], config.angpix)
+    middle = len(half2) // 2  # maps that differ do so there: the whole is looked at if need be
+    if np.array_equal(half1.density[middle], half2[middle]) and np.array_equal(half1.density, half2):
         raise InputError(
             f"{config.second_half()}: is the same map as {config.half1}; give the two independent half maps."
         )
     mask = None
-    if config.mask:
-        mask = load_like(config.mask, half1, config.half1)
+    if masks:
+        mask = masks[0]
         check_mask(mask, mask.shape, config.mask)
     elif config.auto_mask:
         from mpiapp.io.mrc import write_map
@@ -241,5 +243,5 @@ def _say_directions(names: PostprocessNames, cones: ConicalFsc) -> None:
 def _filtered(transform: NDArray[np.complex64], sharpened: Sharpened, workers: int) -> F32:
     """Map of a half transform, which is spent, after the filter."""
     filter_radially(transform, sharpened.weights, workers=workers)
-    volume: F32 = to_host(inverse_3d(transform, centre=False, workers=workers))
+    volume: F32 = inverse_3d(transform, centre=False, workers=workers)
     return volume

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,9 +55,13 @@ def write_results(
     mask: F32 | None,
     halves: list[F32],
 ) -> None:
-    """Write maps, then postprocess.star and the curves."""
-    _maps(names, pixel_size_A, {None: volume, **dict(enumerate(halves, 1))}, mask)
+    """Write maps and the curves, then postprocess.star."""
     frequency = _frequency(curves, pixel_size_A)
+    with _maps(names, pixel_size_A, {None: volume, **dict(enumerate(halves, 1))}, mask):
+        title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
+        write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
+        write_fsc_text(names.fsc_text, frequency, curves.final)
+        write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
     guinier = dict(sharpened.guinier)
     if sharpened.fit is not None:
         guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
@@ -63,16 +69,13 @@ def write_results(
     head = f"mpiapp postprocess; version {mpiapp.__version__}"
     comment = f"{head}\n{config.command_line()}\nrandom seed {config.random_seed}\n{libraries()}"
     write_postprocess(names.star, record, comment)
-    title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
-    write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
-    write_fsc_text(names.fsc_text, frequency, curves.final)
-    write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
 
 
+@contextmanager
 def _maps(
     names: PostprocessNames, pixel_size_A: float, maps: dict[int | None, F32], mask: F32 | None
-) -> None:
-    """Write maps, and what of them is within the mask, by several threads."""
+) -> Iterator[None]:
+    """Write maps, and what of them is within the mask, by several threads; at the end of the block they are there."""
 
     def write(half: int | None, masked: bool) -> None:
         density = maps[half] if mask is None or not masked else maps[half] * mask
@@ -80,7 +83,9 @@ def _maps(
 
     jobs = [(half, masked) for half in maps for masked in ((False, True) if mask is not None else (False,))]
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(write, *zip(*jobs, strict=True)))
+        written = pool.map(write, *zip(*jobs, strict=True))
+        yield
+        list(written)
 
 
 def _general(

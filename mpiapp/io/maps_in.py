@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,14 +37,24 @@ def load_map(path: Path | str, angpix: float = -1.0) -> InputMap:
     InputError
         The file is no such map, or its pixel size is unknown.
     """
-    density, header_A = read_map(path)
-    _check_values(density, path)
-    pixel = angpix if angpix > 0 else header_A
-    if pixel <= 0:
-        raise InputError(f"{path}: the header has no pixel size; give it with --angpix.")
-    if angpix > 0 and header_A > 0 and abs(angpix - header_A) > PIXEL_TOLERANCE * angpix:
-        LOG.warning("%s: --angpix %g overrides the header's %g A.", path, angpix, header_A)
-    return InputMap(density, pixel)
+    return _first(_read(path), path, angpix)
+
+
+def load_alike(
+    paths: Sequence[Path | str], angpix: float = -1.0
+) -> tuple[InputMap, list[npt.NDArray[np.float32]]]:
+    """Read maps side by side: the first as `load_map` does, the others as `load_like` the first.
+
+    Raises
+    ------
+    InputError
+        As of these; what is wrong with an earlier file is said first.
+    """
+    with ThreadPoolExecutor(len(paths)) as pool:
+        found = [pool.submit(_read, path) for path in paths]
+    first = _first(found[0].result(), paths[0], angpix)
+    rest = zip(found[1:], paths[1:], strict=True)
+    return first, [_alike(read.result(), path, first, paths[0]) for read, path in rest]
 
 
 def load_like(path: Path | str, like: InputMap, of: Path | str) -> npt.NDArray[np.float32]:
@@ -57,11 +69,33 @@ def load_like(path: Path | str, like: InputMap, of: Path | str) -> npt.NDArray[n
     InputError
         The file is no map, or its shape is another.
     """
-    density, pixel = read_map(path)
+    return _alike(_read(path), path, like, of)
+
+
+def _read(path: Path | str) -> InputMap:
+    """A map that is a finite cube of even edge, and the pixel size in its header, 0 where there is none."""
+    density, header_A = read_map(path)
+    _check_values(density, path)
+    return InputMap(density, header_A)
+
+
+def _first(read: InputMap, path: Path | str, angpix: float) -> InputMap:
+    """The map with the pixel size that counts."""
+    density, header_A = read
+    pixel = angpix if angpix > 0 else header_A
+    if pixel <= 0:
+        raise InputError(f"{path}: the header has no pixel size; give it with --angpix.")
+    if angpix > 0 and header_A > 0 and abs(angpix - header_A) > PIXEL_TOLERANCE * angpix:
+        LOG.warning("%s: --angpix %g overrides the header's %g A.", path, angpix, header_A)
+    return InputMap(density, pixel)
+
+
+def _alike(read: InputMap, path: Path | str, like: InputMap, of: Path | str) -> npt.NDArray[np.float32]:
+    """The map, which must have the shape of another one; warns of another pixel size."""
+    density, pixel = read
     if density.shape != like.density.shape:
         mine, other = (" x ".join(map(str, a.shape[::-1])) for a in (density, like.density))
         raise InputError(f"{path}: a map of {mine} voxels, but {of} has {other}; give maps of one shape.")
-    _check_values(density, path)
     if pixel > 0 and abs(pixel - like.pixel_size_A) > 10 * PIXEL_TOLERANCE * pixel:
         LOG.warning("%s: pixel size %.4f A, that of %s is %.4f A.", path, pixel, of, like.pixel_size_A)
     return density

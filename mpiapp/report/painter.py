@@ -20,7 +20,8 @@ from typing import IO, Any
 from mpiapp.errors import MpiappError
 from mpiapp.report import log
 
-CORES_EACH = 4  # a second process costs a core for half a second, which two cores can not spare
+CORES_EACH = 4  # a process costs a core for half a second before it draws, which two cores can not spare
+MOST = 4
 
 
 class Painter:
@@ -30,7 +31,7 @@ class Painter:
     """
 
     def __init__(self, cores: int) -> None:
-        self._all = [_Process() for _ in range(2 if cores >= 2 * CORES_EACH else 1)]
+        self._all = [_Process() for _ in range(min(max(cores // CORES_EACH, 1), MOST))]
         self._next = cycle(self._all)
 
     def call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:

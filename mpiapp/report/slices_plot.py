@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.report.style import figure, write_csv
 
 if TYPE_CHECKING:
@@ -58,19 +59,19 @@ def take_slices(density: ArrayLike, pixel_size_A: float, diameter_A: float | Non
 
     Parameters
     ----------
-    density : (z, y, x) float32
+    density : (z, y, x) float32, in host memory or on a device, where it stays
     diameter_A : float, optional
         Of the particle, as given for the refinement; the levels are spread over it and the pictures are cut
         to a little more. Without it the box is shown, and the levels are spread over two thirds of it.
     """
-    volume = np.asarray(density, dtype=np.float32)
+    volume = module_of(density).xp.asarray(density, dtype=np.float32)
     if volume.ndim != 3:
         raise ValueError(f"a map has three axes, not {volume.ndim}")
     extent_A = diameter_A or 2 / 3 * min(volume.shape) * pixel_size_A
     half = int(np.ceil(0.575 * diameter_A / pixel_size_A)) if diameter_A else max(volume.shape)
     offsets_px = [level * extent_A / pixel_size_A for level in _LEVELS]
     levels = [[_slice(volume, axis, offset) for offset in offsets_px] for axis in range(3)]
-    flat = [volume.sum(axis=axis) for axis in range(3)]
+    flat = [to_host(volume.sum(axis=axis)) for axis in range(3)]
     return Slices(levels, flat, volume.shape, pixel_size_A, half)
 
 
@@ -115,7 +116,7 @@ def _slice(volume: FloatArray, axis: int, offset_px: float) -> tuple[FloatArray,
     """The slice nearest to an offset from the centre, with its index."""
     size = volume.shape[axis]
     index = int(np.clip(round(size // 2 + offset_px), 0, size - 1))
-    return np.take(volume, index, axis=axis), index
+    return to_host(volume.take(index, axis=axis)), index
 
 
 def _cut(image: FloatArray, half: int) -> FloatArray:

@@ -31,8 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
-if has_device() and os.environ.get("MPIAPP_TEST_WITHOUT_POOL"):
-    import cupy
+if has_device() and os.environ.get("MPIAPP_TEST_UNDER_CHECKER"):
+    import checked_device
 
-    # every array in memory of its own: checkers of memory see where it ends (sanitize.sh)
-    cupy.cuda.set_allocator(None)
+    checked_device.prepare()

@@ -78,7 +78,7 @@ def states_of(case: Case, i: int, search: Search) -> tuple[list[Scored], F64, in
     if search.correlate:
         states = np.argwhere(value == value.max()).astype(np.int32)
     else:
-        states = np.argwhere(value >= significance_threshold(value, search.fraction)).astype(np.int32)
+        states = np.argwhere(value >= significance_threshold(value, search.passed_on)).astype(np.int32)
     prior = case.model.direction_prior
     full = np.log(np.maximum(prior, np.exp(-8) * prior.max(axis=1, keepdims=True))).reshape(-1, 1)
     if search.sigma_deg is not None:

@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
 # memcheck and racecheck of the GPU kernels on small inputs, by compute-sanitizer of the CUDA toolkit.
 #
-#   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps of local
-#                                              searches in half precision, under both tools; split ones and a
-#                                              reconstruction under memcheck
-#   tests/gpu/sanitize.sh --global             global searches as well, whose products are cuBLAS's: that takes minutes
+#   tests/gpu/sanitize.sh                      every kernel on the cases of the self-test, and expectation steps in half
+#                                              precision, under both tools; split ones and a reconstruction under memcheck
 #   SECONDS_EACH=300 tests/gpu/sanitize.sh     more patience with each check (default 60)
 #   COMPUTE_SANITIZER=/path/compute-sanitizer PYTHON=python3 tests/gpu/sanitize.sh
 #
-# Arrays get memory of their own, not a piece of CuPy's pool, or an access past an end would go unseen. Ends with code 1
-# when a check found something, failed or did not finish.
+# Arrays get memory of their own, not a piece of CuPy's pool, or an access past an end would go unseen; transforms and
+# large products, which are cuFFT's and cuBLAS's, are made on the host (checked_device.py). Ends with code 1 when a check
+# found something, failed or did not finish.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 patience=${SECONDS_EACH:-60}
-export MPIAPP_TEST_WITHOUT_POOL=1
+export MPIAPP_TEST_UNDER_CHECKER=1
 
 find_sanitizer() {
     [ -n "${COMPUTE_SANITIZER:-}" ] && echo "$COMPUTE_SANITIZER" && return
@@ -57,7 +56,8 @@ check memcheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
 check racecheck tests/gpu/test_selftest_gpu.py "test_kernels_of"
 check memcheck $steps "test_sums_and_poses and half and local"
 check racecheck $steps "test_sums_and_poses and half and local"
+check memcheck $steps "test_sums_and_poses and half and global"
+check racecheck $steps "test_sums_and_poses and half and global"
 check memcheck $steps "test_sums_and_poses and tf32 and local"
-[ "${1:-}" = --global ] && check memcheck $steps "test_sums_and_poses and half and global"
 check memcheck tests/gpu/test_reconstruct_gpu.py "test_sums and CTF"
 exit $failed

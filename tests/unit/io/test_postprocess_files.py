@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpiapp.errors import InputError
-from mpiapp.io.maps_in import load_like, load_map
+from mpiapp.io.maps_in import load_alike, load_like, load_map
 from mpiapp.io.mrc import write_map
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.postprocess_star import (
@@ -81,3 +81,17 @@ def test_maps_are_checked(tmp_path: Path) -> None:
         load_map(tmp_path / "flat.mrc")
     with pytest.raises(InputError, match="512 voxels are NaN"):
         load_map(tmp_path / "nan.mrc")
+
+
+def test_maps_are_read_side_by_side(tmp_path: Path) -> None:
+    """In the order given; of several faults the first file's is told."""
+    for k, box in enumerate((8, 8, 10)):
+        write_map(tmp_path / f"{k}.mrc", np.full((box, box, box), float(k)), 2.0)
+    write_map(tmp_path / "nan.mrc", np.full((8, 8, 8), np.nan), 2.0)
+    first, (second, again) = load_alike([tmp_path / f"{k}.mrc" for k in (1, 0, 1)], 3.0)
+    assert first.pixel_size_A == 3.0
+    assert [m[0, 0, 0] for m in (first.density, second, again)] == [1, 0, 1]
+    with pytest.raises(InputError, match=r"2.mrc: a map of 10 x 10 x 10 voxels, but .*0.mrc has 8 x 8 x 8"):
+        load_alike([tmp_path / "0.mrc", tmp_path / "2.mrc", tmp_path / "nan.mrc"])
+    with pytest.raises(InputError, match=r"nan.mrc: 512 voxels"):
+        load_alike([tmp_path / "nan.mrc", tmp_path / "2.mrc"])

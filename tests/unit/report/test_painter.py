@@ -25,7 +25,7 @@ def test_pictures_and_warnings(tmp_path: Path, cores: int, caplog: pytest.LogCap
     x = np.arange(50_000.0)
     logging.getLogger(log.NAME).propagate = True
     with Painter(cores) as drawing:
-        assert len(drawing._all) == (1 if cores == 1 else 2)
+        assert len(drawing._all) == (1 if cores == 1 else 4)
         for name in ("a", "b"):
             drawing.call(plot_guinier, tmp_path / f"{name}.png", x, {"original": -x}, bfactor_A2=-5.0)
         drawing.call(log.warn, "a remark of the other process")
