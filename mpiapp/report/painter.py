@@ -49,16 +49,18 @@ class Painter:
     ) -> None:
         processes, self._all = self._all, []
         try:
-            found = [process.end(kill=kind is not None) for process in processes]
-        except KeyboardInterrupt:
+            if kind is not None:
+                return
             for process in processes:
-                process.end(kill=True)
-            raise
-        if kind is None:
-            for text in (text for texts, _ in found for text in texts):
-                log.warn(text)
-            for raised in (raised for _, raised in found if raised is not None):
-                raise raised
+                process.close()
+            found = [process.answer() for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        for text in (text for texts, _ in found for text in texts):
+            log.warn(text)
+        for raised in (raised for _, raised in found if raised is not None):
+            raise raised
 
 
 class _Process:
@@ -78,18 +80,24 @@ class _Process:
         pickle.dump(task, self._python.stdin, protocol=5)
         self._python.stdin.flush()
 
-    def end(self, kill: bool) -> tuple[list[str], BaseException | None]:
-        """Wait until all is done, or leave it; warnings and the first fault."""
-        if kill:
-            self._python.kill()
+    def close(self) -> None:
+        """Nothing more will be asked for."""
+        assert self._python.stdin is not None
+        self._thread.submit(self._python.stdin.close)
+
+    def kill(self) -> None:
+        """End the process, if it is there still, whatever was asked for."""
+        self._python.kill()
         self._thread.shutdown()
         assert self._python.stdin is not None
-        assert self._python.stdout is not None
         with suppress(BrokenPipeError):
             self._python.stdin.close()
-        if kill:
-            self._python.wait()
-            return [], None
+        self._python.wait()
+
+    def answer(self) -> tuple[list[str], BaseException | None]:
+        """Wait until all is done; warnings and the first fault."""
+        self._thread.shutdown()
+        assert self._python.stdout is not None
         with self._python.stdout as answers:
             answer = answers.read()
         code = self._python.wait()
@@ -150,6 +158,8 @@ def main() -> None:
     with suppress(BrokenPipeError), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
         serve(sys.stdin.buffer, answers)
+        answers.flush()
+        os._exit(0)  # the job waits for the end, and to take matplotlib down would be a tenth of a second
 
 
 if __name__ == "__main__":

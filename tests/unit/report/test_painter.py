@@ -66,15 +66,13 @@ def test_an_interrupt_while_waiting_ends_it(monkeypatch: pytest.MonkeyPatch) -> 
     """Ctrl-C at the end of a job, when pictures are still being drawn; it does not reach the other process itself."""
     drawing = Painter(1)
     drawing.call(time.sleep, 60)
-    end, python = drawing._all[0].end, drawing._all[0]._python
+    python = drawing._all[0]._python
     assert os.getsid(python.pid) != os.getsid(0)
 
-    def interrupted(kill: bool) -> tuple[list[str], BaseException | None]:
-        if kill:
-            return end(kill)
+    def interrupted() -> tuple[list[str], BaseException | None]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(drawing._all[0], "end", interrupted)
+    monkeypatch.setattr(drawing._all[0], "answer", interrupted)
     with pytest.raises(KeyboardInterrupt), drawing:
         pass
     assert python.returncode == -signal.SIGKILL
