@@ -128,8 +128,6 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
     write_results(config, names, pixel, curves, sharpened, volume, mask, halves_out)
     if cones is not None:
         _say_directions(names, cones)
-    import mpiapp.report.build  # noqa: F401, for the page, while pictures are being drawn
-
     where = "on the device" if config.gpu is not None else f"with {workers} threads"
     log.emit(
         [

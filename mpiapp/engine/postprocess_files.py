@@ -62,6 +62,7 @@ def write_results(
         write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
         write_fsc_text(names.fsc_text, frequency, curves.final)
         write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
+        load_page()
     guinier = dict(sharpened.guinier)
     if sharpened.fit is not None:
         guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
@@ -86,6 +87,13 @@ def _maps(
         written = pool.map(write, *zip(*jobs, strict=True))
         yield
         list(written)
+
+
+def load_page() -> None:
+    """Load what makes the page, which is slow, where there is time."""
+    import jinja2  # noqa: F401
+
+    import mpiapp.report.build  # noqa: F401
 
 
 def _general(

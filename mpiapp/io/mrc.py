@@ -124,7 +124,9 @@ def _statistics(data: npt.NDArray[Any]) -> tuple[float, float, float, float]:
         for section in data:
             values = section.astype(np.float32, copy=False).ravel()
             low, high = np.fmin(low, values.min()), np.fmax(high, values.max())
-            total += float(values.sum(dtype=np.float64))
+            total += float(
+                section.sum(axis=-1, dtype=np.float32).sum(dtype=np.float64)
+            )  # of rows: twice as fast
             centred = values - np.float32(middle)
             squares += float(np.dot(centred, centred))
         mean = total / data.size
