@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +70,10 @@ def read_inputs(
     from mpiapp.io.checks import check_particles
     from mpiapp.io.particles import read_particles
 
-    table = read_particles(config.input_star, root=config.root or None)
-    volumes, pixel_size, remarks = _read_references(config) if references is None else (*references, [])
+    with ThreadPoolExecutor(1) as beside:  # maps are read and looked at while pandas is loaded
+        reading = beside.submit(_read_references, config, references)
+        table = read_particles(config.input_star, root=config.root or None)
+    volumes, pixel_size, remarks = reading.result()
     warnings = check_particles(
         table,
         volumes.shape[1:] if len(volumes) else None,
@@ -112,7 +115,9 @@ def read_inputs(
     )
 
 
-def _read_references(config: CommonConfig) -> tuple[F32, float, list[str]]:
+def _read_references(config: CommonConfig, given: tuple[F32, float] | None) -> tuple[F32, float, list[str]]:
+    if given is not None:
+        return *given, []
     if isinstance(config, VolumeConfig):
         return read_maps(config.reference, config.ref_angpix)
     if config.reference:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,8 +50,10 @@ def _fresh(config: RefineConfig, inputs: Inputs, seed: int, workers: int) -> Run
     n_dir = direction_grid(config.healpix_order, config.sym).rot_deg.size
     per_group = config.nr_parts_sigma2noise if config.nr_parts_sigma2noise > 0 else 1000
     read = make_reader(inputs.table.stack_paths)
-    sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
-    tau2 = signal_power(config, setup, inputs.references[0], workers)
+    with ThreadPoolExecutor(1) as beside:
+        power = beside.submit(signal_power, config, setup, inputs.references[0], workers)
+        sigma2 = first_noise(setup, inputs.data, read, per_group, seed, workers)
+    tau2 = power.result()
     if not config.firstiter_cc:
         sigma2 = without_signal(setup, inputs.data, tau2, sigma2)
     halves = [
