@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImagingSetup
-from mpiapp.backend.prepare import map_pixels
+from mpiapp.backend.reach import map_pixels
 from mpiapp.kernels.arguments import MapSide, Optics, Phases, Pixels, Shifts, Turns
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.noise import shell_ratio

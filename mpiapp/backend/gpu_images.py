@@ -12,7 +12,7 @@ from mpiapp.backend.arguments import make_map_side
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.gpu_kernels import Kernels, blocks
 from mpiapp.backend.gpu_pass import OPTICS
-from mpiapp.backend.prepare import image_radius, map_pixels
+from mpiapp.backend.reach import image_radius, map_pixels
 from mpiapp.model.aberrations import demodulation, magnify
 from mpiapp.model.fourier import axis_frequencies
 from mpiapp.model.interpolation import kaiser_transform, plane_radius

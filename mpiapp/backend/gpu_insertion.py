@@ -16,7 +16,7 @@ from mpiapp.backend.gpu_back_projection import ENTRY, ENTRY_WORDS, Target, back_
 from mpiapp.backend.gpu_images import MapSide, UnmaskedImages, make_still, mask, unmasked_rows
 from mpiapp.backend.gpu_memory import too_small
 from mpiapp.backend.memory import RESERVED, Item, insertion_items, total
-from mpiapp.backend.prepare import map_pixels
+from mpiapp.backend.reach import map_pixels
 from mpiapp.errors import DeviceError
 from mpiapp.model.aberrations import even_gamma, magnify
 from mpiapp.model.ctf import ctf

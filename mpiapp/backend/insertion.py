@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from mpiapp.backend.base import ImageOptions, ImagingSetup, ReadImages
 from mpiapp.backend.batches import batches_of
-from mpiapp.backend.prepare import map_pixels, unmasked_rows
+from mpiapp.backend.prepare import unmasked_rows
+from mpiapp.backend.reach import map_pixels
 from mpiapp.kernels.arguments import Grid
 from mpiapp.kernels.insertion import add_sums, insert_image
 from mpiapp.kernels.slicing import CHUNK

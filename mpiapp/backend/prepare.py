@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
+from mpiapp.backend.reach import image_radius, map_pixels
 from mpiapp.kernels.arguments import Images
 from mpiapp.kernels.preparation import mask_images, move_images, read_pixels, sum_shells
 from mpiapp.model.aberrations import demodulation, magnify
@@ -19,7 +20,7 @@ from mpiapp.model.interpolation import plane_radius
 from mpiapp.model.masks import apply_soft_mask, inscribed_circle, mask_noise, soft_circle
 from mpiapp.model.noise import spectrum_to_group
 from mpiapp.model.particles import OpticsModel, ParticleData, Poses
-from mpiapp.model.pixels import PixelList, pixel_list, round_half_away
+from mpiapp.model.pixels import pixel_list, round_half_away
 
 
 @dataclass(frozen=True)
@@ -63,25 +64,6 @@ def prepare_batch(
     rows = unmasked_rows(setup, optics, unmasked, data, r_max)
     old_A: NDArray[np.float64] = shift * np.float64(optics.pixel_size_A)
     return PreparedBatch(images, rows, old_A, power, bad)
-
-
-def image_radius(optics: OpticsModel, r_max: int) -> int:
-    """Highest frequency of an image that the model plane up to r_max reads, in pixels."""
-    # beyond Nyquist the samples have no weight, but they are read
-    return int(min(np.ceil(_stretch(optics) * r_max), optics.box - 2))
-
-
-@lru_cache(maxsize=256)
-def _stretch(optics: OpticsModel) -> float:
-    """Largest factor between frequencies of the model and of the image."""
-    return float(np.linalg.norm(optics.turn, 2))
-
-
-def map_pixels(setup: ImagingSetup, box: int, pixel_size_A: float, r_max: int) -> PixelList:
-    """Pixels of the images of one kind that lie inside the model's sphere, for one optics group of them at least."""
-    kind = [o for o in setup.optics if (o.box, o.pixel_size_A) == (box, pixel_size_A)]
-    reach = max(_stretch(o) for o in kind) * r_max
-    return pixel_list(min(int(np.ceil(reach - 1e-6)), box // 2))
 
 
 def _mask(

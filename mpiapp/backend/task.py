@@ -21,7 +21,8 @@ from mpiapp.backend.arguments import (
 )
 from mpiapp.backend.base import HalfModel, ImagingSetup, ReadImages
 from mpiapp.backend.candidates import fixed_candidates, row_range, rows_near, without_bad
-from mpiapp.backend.prepare import PreparedBatch, map_pixels, prepare_batch
+from mpiapp.backend.prepare import PreparedBatch, prepare_batch
+from mpiapp.backend.reach import map_pixels
 from mpiapp.backend.references import References, RowTables, Slicer
 from mpiapp.backend.results import Outcome, batch_results
 from mpiapp.kernels.arguments import (

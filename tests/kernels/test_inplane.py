@@ -7,7 +7,7 @@ import pytest
 from mpiapp.kernels.inplane import shift_row, turn_image, turn_weights, turned_ctf
 from numpy.typing import NDArray
 
-from mpiapp.backend.prepare import image_radius
+from mpiapp.backend.reach import image_radius
 from mpiapp.model.aberrations import even_gamma
 from mpiapp.model.ctf import ctf, ctf_coefficients
 from mpiapp.model.fourier import phase_ramp
