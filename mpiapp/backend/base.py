@@ -169,6 +169,17 @@ class Backend(Protocol):
     def take_busy(self) -> float | None:
         """Share of the time since the last call in which this rank had work on its device; None for processors."""
 
+    def take_score_error(self) -> float | None:
+        """R.m.s. error of a sample of the scores since the last call, nats; None where none was measured."""
+
+    def judge_precision(self, error: float) -> list[str]:
+        """Choose the precision of the next iteration's scores; lines for the log.
+
+        Parameters
+        ----------
+        error : the largest r.m.s. error of all ranks, nats, so that all choose alike
+        """
+
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """Sum of the accumulators of all workers of a set, at its root; None elsewhere.
 

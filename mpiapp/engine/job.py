@@ -89,6 +89,7 @@ class Job(ABC):
         self.busy_s = 0.0  # of this rank in the expectation of the iteration
         self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
         self.device_busy: float | None = None  # mean share of the devices' time, of the last iteration
+        self.score_error: float | None = None  # nats, of the last iteration, where it was measured
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
 
@@ -161,11 +162,23 @@ class Job(ABC):
         result = self._maximize(sums)
         shares = [share for share in self.team.allgather(self.backend.take_busy()) if share is not None]
         self.device_busy = float(np.mean(shares)) if shares else None
+        self._judge_precision()
         if self.team.is_leader:
             assert old is not None
             self._conclude(result, old, between - begun, between)
         self.team.barrier()
         return self._ended()
+
+    def _judge_precision(self) -> None:
+        """Tell the error of the scores, by which all ranks choose the precision of the next iteration."""
+        found = [e for e in self.team.allgather(self.backend.take_score_error()) if e is not None]
+        self.score_error = float(np.max(found)) if found else None
+        if self.score_error is not None:
+            told = [
+                line for line in self.team.allgather(self.backend.judge_precision(self.score_error)) if line
+            ]
+            if self.team.is_leader:
+                log.emit(told[0])
 
     def _expect(self, search: Search, drifts: list[Drift]) -> tuple[Sums, Bad]:
         partial = self.stopping.take_partial(self.schedule)
@@ -259,6 +272,8 @@ class Job(ABC):
         figures = self._figures() | messages.rank_figures(self.rank_s)
         if self.device_busy is not None:
             figures["device_busy"] = self.device_busy
+        if self.score_error is not None:
+            figures["score_error_nats"] = self.score_error
         messages.record(state, self.setup, *seconds, figures)
 
     def _figures(self) -> dict[str, float]:
