@@ -35,7 +35,7 @@ def named_faults(afterwards: str = "") -> Iterator[None]:
         said = str(fault) or type(fault).__name__
         if isinstance(fault, MemoryError) or is_out_of_memory(fault):
             of, kind = ("GPU ", DeviceError) if device else ("", MpiappError)
-            message = f"{of}memory does not suffice ({said}): run fewer ranks on a machine, or bin the images to a smaller box"
+            message = f"{of}memory does not suffice ({said}): run fewer ranks on a machine, or bin the images"
         else:
             kind = DeviceError
             message = (
