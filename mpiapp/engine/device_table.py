@@ -9,7 +9,7 @@ from mpiapp.backend.memory import RESERVED
 from mpiapp.backend.step_plan import LANES, StepPlan
 
 MIB = 1 << 20
-NAME, CELL = 30, 18
+NAME, CELL = 30, 19
 
 
 @dataclass(frozen=True)

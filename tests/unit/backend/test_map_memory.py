@@ -44,6 +44,21 @@ def test_a_map_takes_no_more_than_planned_and_not_much_less(box: int, padding: f
     assert measured <= planned <= 1.15 * measured
 
 
+def test_the_final_map_of_both_halves_fits_as_planned() -> None:
+    """One process holds the sums of both halves, adds them, and makes the map."""
+    box, padding = 96, 2.0
+    shape = transform_reference(np.zeros((box, box, box), np.float32), box // 2, padding).shape
+    halves = [np.ones((*shape, 4), np.float32) for _ in range(2)]
+
+    def join() -> None:
+        both = halves[0] + halves[1]
+        real_space_map(wiener(both, np.ones(box // 2 + 1), padding), box, padding)
+
+    planned = total(reconstruction_items(box, padding, halves=2, symmetric=False, joined=True))
+    measured = sum(half.nbytes for half in halves) + peak(join)
+    assert measured <= planned <= 1.1 * measured
+
+
 def test_what_stays_beside_the_map_by_hand() -> None:
     grid = 2 * 32 + 1  # R of a box of 64
     voxels = (2 * grid + 1) ** 2 * (grid + 1)
