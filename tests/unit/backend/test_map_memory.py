@@ -41,7 +41,7 @@ def test_a_map_takes_no_more_than_planned_and_not_much_less(box: int, padding: f
         peak(lambda: spectra_from_fsc(sums, fsc, padding)),
         peak(lambda: downsampled_average(sums, box // 2, padding)),
     )
-    assert measured <= planned <= 1.15 * measured
+    assert measured <= planned <= 1.2 * measured
 
 
 def test_the_final_map_of_both_halves_fits_as_planned() -> None:
@@ -56,7 +56,7 @@ def test_the_final_map_of_both_halves_fits_as_planned() -> None:
 
     planned = total(reconstruction_items(box, padding, halves=2, symmetric=False, joined=True))
     measured = sum(half.nbytes for half in halves) + peak(join)
-    assert measured <= planned <= 1.1 * measured
+    assert measured <= planned <= 1.2 * measured
 
 
 def test_what_stays_beside_the_map_by_hand() -> None:
