@@ -29,10 +29,14 @@ C64 = NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Curves:
-    """FSC curves by the names of postprocess.star, and what was read off them."""
+    """FSC curves by the names of postprocess.star, and what was read off them.
+
+    Where the mask is rejected, the corrected curve is that of the unmasked maps, as in RELION.
+    """
 
     by_name: dict[str, NDArray[np.float64]]
     final: NDArray[np.float64]  # the curve that everything else goes by
+    within_mask: bool  # whether that one is corrected for a mask, which there is and which was not rejected
     resolution_A: float
     randomised_from_A: float  # 0 without a mask
     mask_fraction: float
@@ -44,7 +48,7 @@ def unmasked_curve(transforms: Sequence[C64], pixel_size_A: float, workers: int)
     curve = fsc_of_transforms(transforms[0], transforms[1], workers=workers)
     curve[0] = 1.0
     resolution = resolution_at(curve, THRESHOLD, pixel_size_A, 2 * (curve.size - 1))
-    return Curves({"unmasked": curve}, curve, resolution, 0.0, 0.0, 0.0)
+    return Curves({"unmasked": curve}, curve, False, resolution, 0.0, 0.0, 0.0)
 
 
 def solvent_curves(
@@ -75,8 +79,10 @@ def solvent_curves(
             f"{config.half1}: the unmasked FSC never falls below {config.randomize_at_fsc:g}, so it is unknown "
             "from where to randomise phases; say it with --randomize_at_A, or use maps of smaller pixels."
         )
+    accepted = _accepts_mask(config, found, pixel_size_A, box)
+    final = found.corrected if accepted else found.unmasked
     curves = {
-        "corrected": found.corrected,
+        "corrected": final,
         "unmasked": found.unmasked,
         "masked": found.masked,
         "randomised": found.randomised,
@@ -88,10 +94,9 @@ def solvent_curves(
         volume_A3 = 1000 * config.molweight * PROTEIN_A3_PER_DALTON
         molecular = SOLVENT_FACTOR * (box * pixel_size_A) ** 3 / volume_A3
         curves["molecular_weight"] = _in_particle(found.unmasked, molecular)
-    final = _choose(config, found, pixel_size_A, box)
     resolution = resolution_at(final, THRESHOLD, pixel_size_A, box)
     randomised_A = pixel_size_A * box / found.randomise_from
-    return Curves(curves, final, resolution, randomised_A, fraction, molecular), found
+    return Curves(curves, final, accepted, resolution, randomised_A, fraction, molecular), found
 
 
 def _in_particle(unmasked: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
@@ -99,10 +104,8 @@ def _in_particle(unmasked: NDArray[np.float64], factor: float) -> NDArray[np.flo
     return factor * unmasked / (1 + (factor - 1) * unmasked)
 
 
-def _choose(
-    config: PostprocessConfig, found: SolventFsc, pixel_size_A: float, box: int
-) -> NDArray[np.float64]:
-    """The corrected curve, unless the mask makes the resolution worse."""
+def _accepts_mask(config: PostprocessConfig, found: SolventFsc, pixel_size_A: float, box: int) -> bool:
+    """Whether the corrected curve counts: not where the mask makes the resolution worse."""
     corrected = resolution_at(found.corrected, THRESHOLD, pixel_size_A, box)
     unmasked = resolution_at(found.unmasked, THRESHOLD, pixel_size_A, box)
     log.emit([f"  + randomize phases beyond:       {pixel_size_A * box / found.randomise_from:g} Angstroms"])
@@ -111,11 +114,11 @@ def _choose(
             f"the unmasked maps reach {unmasked:.4g} A, within the mask it is {corrected:.4g} A: is the mask "
             "right? The unmasked FSC is used (--force_mask uses the mask all the same)."
         )
-        return found.unmasked
+        return False
     shell = first_shell_below(found.corrected, THRESHOLD)
-    if shell > 0 and found.randomised[shell - 1] > 0.1:
+    if shell > 1 and found.randomised[shell - 1] > 0.1:
         log.warn(
             f"maps with random phases correlate by {found.randomised[shell - 1]:.2f} at {corrected:.4g} A: the "
             "mask is too sharp or too tight; give it a wider soft edge."
         )
-    return found.corrected
+    return True

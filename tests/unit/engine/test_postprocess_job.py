@@ -121,6 +121,24 @@ def test_a_mask_that_makes_it_worse_is_not_used(halves: Path, capsys: pytest.Cap
         record = read_postprocess(halves / "post/postprocess.star")
         table = np.loadtxt(halves / "post/postprocess_fsc.dat")
         np.testing.assert_allclose(table[:, 1], record.fsc[used], atol=1e-5)
+        # what later jobs read is the curve that counted
+        np.testing.assert_allclose(table[:, 1], record.fsc["corrected"], atol=1e-5)
+        xml = (halves / "post/postprocess_fsc.xml").read_text()
+        assert ('title="unmasked FSC"' in xml) == (used == "unmasked")
+        drawn = (halves / "post/postprocess_fsc.csv").read_text()
+        assert ("\ncorrected," in drawn) == (used == "corrected")
+
+
+def test_noise_is_not_blamed_on_the_mask(halves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 999 A the last shell above 0.143 is shell 0, where random phases correlate by definition."""
+    rng = np.random.default_rng(4)
+    for h in (1, 2):
+        noise = rng.normal(size=(BOX,) * 3)
+        write_map(halves / f"run_half{h}_class001_unfil.mrc", noise, PIXEL)
+    code, text = job(halves, "--mask", f"{halves}/mask.mrc", "--force_mask", capsys=capsys)
+    assert code == 0, text
+    assert "FINAL RESOLUTION:              999" in text
+    assert "random phases correlate" not in text
 
 
 @pytest.mark.parametrize(
