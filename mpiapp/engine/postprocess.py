@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.engine.half_maps import check_not_empty, load_halves
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
 from mpiapp.errors import InputError
-from mpiapp.io.maps_in import InputMap, load_alike
+from mpiapp.io.maps_in import InputMap
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
 from mpiapp.model.arrays import to_host
@@ -25,7 +26,6 @@ from mpiapp.model.filters import lowpass_map
 from mpiapp.model.fourier import forward_3d, inverse_3d
 from mpiapp.model.fsc import resolution_interpolated
 from mpiapp.model.mask_creation import automatic_threshold, extend, largest_piece, soft_edge
-from mpiapp.model.masks import check_mask
 from mpiapp.model.orientation_quality import ConicalFsc, conical_fsc
 from mpiapp.model.radial import filter_radially
 from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
@@ -147,25 +147,14 @@ def _load(
     config: PostprocessConfig, names: PostprocessNames, workers: int
 ) -> tuple[InputMap, F32, F32 | None]:
     """Both half maps, checked, and the mask: given, made or none."""
-    given = [config.mask] if config.mask else []
-    half1, (half2, *masks) = load_alike([config.half1, config.second_half(), *given], config.angpix)
-    middle = len(half2) // 2  # maps that differ do so there: the whole is looked at if need be
-    if np.array_equal(half1.density[middle], half2[middle]) and np.array_equal(half1.density, half2):
-        raise InputError(
-            f"{config.second_half()}: is the same map as {config.half1}; give the two independent half maps."
-        )
-    mask = None
-    if masks:
-        mask = masks[0]
-        check_mask(mask, mask.shape, config.mask)
-    elif config.auto_mask:
+    half1, half2, mask = load_halves(config)
+    if config.auto_mask:
         from mpiapp.io.mrc import write_map
 
         mask = automatic_mask(HALF * (half1.density + half2), half1.pixel_size_A, config, workers)
         write_map(names.automask, mask, half1.pixel_size_A)
         log.emit([f" Mask made from the average map:    {names.automask}"])
-    if mask is not None and not (mask > 0.5).any():
-        raise InputError(f"{config.mask or names.automask}: the mask is empty; lower its threshold.")
+        check_not_empty(mask, str(names.automask))
     return half1, half2, mask
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.config.postprocess import PostprocessConfig
-from mpiapp.errors import InputError
+from mpiapp.errors import ConfigError, InputError
 from mpiapp.model.fsc import (
     SolventFsc,
     first_shell_below,
@@ -23,6 +23,7 @@ from mpiapp.report import log
 THRESHOLD = 0.143
 PROTEIN_A3_PER_DALTON = 1 / 0.81  # what the field's programs use
 SOLVENT_FACTOR = 0.476
+COPIED = 0.999  # independent halves fall below this somewhere: each has noise of its own
 F32 = NDArray[np.float32]
 C64 = NDArray[np.complex64]
 
@@ -47,6 +48,7 @@ def unmasked_curve(transforms: Sequence[C64], pixel_size_A: float, workers: int)
     """FSC of two half transforms without a mask."""
     curve = fsc_of_transforms(transforms[0], transforms[1], workers=workers)
     curve[0] = 1.0
+    warn_of_copies(curve)
     resolution = resolution_at(curve, THRESHOLD, pixel_size_A, 2 * (curve.size - 1))
     return Curves({"unmasked": curve}, curve, False, resolution, 0.0, 0.0, 0.0)
 
@@ -61,7 +63,9 @@ def solvent_curves(
     halves, mask : (N, N, N) float32, all in host memory or all on a device
     """
     box = halves[0].shape[0]
-    start = int(pixel_size_A * box / config.randomize_at_A) if config.randomize_at_A > 0 else 0
+    start = 0
+    if config.randomize_at_A > 0:
+        start = first_random_shell("randomize_at_A", config.randomize_at_A, pixel_size_A, box)
     seed = config.random_seed if config.random_seed >= 0 else time.time_ns() % 2**31
     found = solvent_corrected_fsc(
         halves[0],
@@ -74,6 +78,7 @@ def solvent_curves(
         draws=config.randomizations,
         workers=workers,
     )
+    warn_of_copies(found.unmasked)
     if found.randomise_from < 0:
         raise InputError(
             f"{config.half1}: the unmasked FSC never falls below {config.randomize_at_fsc:g}, so it is unknown "
@@ -97,6 +102,35 @@ def solvent_curves(
     resolution = resolution_at(final, THRESHOLD, pixel_size_A, box)
     randomised_A = pixel_size_A * box / found.randomise_from
     return Curves(curves, final, accepted, resolution, randomised_A, fraction, molecular), found
+
+
+def first_random_shell(flag: str, from_A: float, pixel_size_A: float, box: int) -> int:
+    """Shell from which an option has phases randomised.
+
+    Raises
+    ------
+    ConfigError
+        It is shell 0, or so high that no shell is left to correct: correction begins two shells further.
+    """
+    shell = int(pixel_size_A * box / from_A)
+    last = box // 2 - 2
+    if not 1 <= shell <= last:
+        finest, coarsest = pixel_size_A * box / last, pixel_size_A * box
+        raise ConfigError(
+            f"--{flag} {from_A:g}: for maps of {box} px of {pixel_size_A:g} A it must be from {finest:.4g} to "
+            f"{coarsest:.4g} A, or the FSC is not corrected for the mask"
+        )
+    return shell
+
+
+def warn_of_copies(unmasked: NDArray[np.float64]) -> None:
+    """Warn where the FSC of the whole maps shows that they have no noise of their own."""
+    lowest = float(unmasked[1:].min())
+    if lowest > COPIED:
+        log.warn(
+            f"the half maps are not independent: their FSC is {lowest:.4f} or more in every shell, so that neither has "
+            "noise of its own; one may be a scaled copy of the other. No resolution that is told here means anything."
+        )
 
 
 def _in_particle(unmasked: NDArray[np.float64], factor: float) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ def halves(tmp_path: Path) -> Path:
         noisy = signal + 0.2 * rng.normal(size=signal.shape)
         write_map(tmp_path / f"run_half{h}_class001_unfil.mrc", noisy, PIXEL)
     write_map(tmp_path / "mask.mrc", soft_sphere(BOX, 10, 4), PIXEL)
+    write_map(tmp_path / "empty.mrc", np.zeros((BOX,) * 3), PIXEL)
     return tmp_path
 
 
@@ -151,6 +152,13 @@ def test_noise_is_not_blamed_on_the_mask(halves: Path, capsys: pytest.CaptureFix
         (["--auto_bfac", "--autob_lowres", "6.1"], "raise --autob_lowres"),
         (["--mask", "{}/mask.mrc", "--auto_mask"], "give either it or --mask"),
         (["--mask", "{}/mask.mrc", "--randomize_at_fsc", "0.001"], "--randomize_at_A"),
+        (["--mask", "{}/mask.mrc", "--randomize_at_A", "5"], "must be from 6.857 to 96 A"),
+        (["--mask", "{}/mask.mrc", "--randomize_at_A", "1000"], "must be from 6.857 to 96 A"),
+        (["--locres", "--locres_randomize_at", "1000"], "--locres_randomize_at 1000: "),
+        (["--locres", "--locres_randomize_at", "5"], "--locres_randomize_at 5: "),
+        (["--locres", "--i2", "{}/run_half1_class001_unfil.mrc"], "is the same map as"),
+        (["--locres", "--mask", "{}/empty.mrc"], "empty.mrc: the mask is empty"),
+        (["--locres", "--locres_sampling", "300"], "no point to sample: spheres of radius 150 A"),
         (["--ampl_corr"], "refused because it would change the result"),
         (["--locres", "--auto_bfac"], "no meaning with --locres"),
         (["--mtf", "{}/none.star"], "none.star: no such file"),
@@ -161,6 +169,19 @@ def test_refused(halves: Path, capsys: pytest.CaptureFixture[str], words: list[s
     assert code == 2, text
     assert expected in text
     assert not (halves / "post/postprocess.star").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--locres"]])
+def test_a_scaled_copy_is_no_second_half(
+    halves: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    first, _ = read_map(halves / "run_half1_class001_unfil.mrc")
+    for added, told in ((0.0, True), (0.2, False)):
+        second = 1.7 * first + added * np.random.default_rng(5).normal(size=first.shape)
+        write_map(halves / "run_half2_class001_unfil.mrc", second, PIXEL)
+        code, text = job(halves, *words, capsys=capsys)
+        assert code == 0, text
+        assert ("the half maps are not independent" in text) == told
 
 
 def test_name_without_half_needs_the_other(halves: Path, capsys: pytest.CaptureFixture[str]) -> None:
