@@ -76,9 +76,11 @@ def _run(config: ProjectConfig) -> F32:
 def _particles(config: ProjectConfig, box: int, pixel_size_A: float) -> ParticleTable | None:
     if not config.particles:
         return None
+    from mpiapp.io.checks import check_poses
     from mpiapp.io.particles import read_particles
 
     table = read_particles(config.particles)
+    check_poses(table)
     for line in table.notices:
         log.warn(line)
     for group in table.optics:

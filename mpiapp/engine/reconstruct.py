@@ -61,7 +61,7 @@ def reconstruct(config: ReconstructConfig | None = None, **options: Any) -> F32 
 
 
 def _run(team: Team, config: ReconstructConfig) -> F32 | None:
-    from mpiapp.io.checks import check_particles
+    from mpiapp.io.checks import check_particles, check_poses
     from mpiapp.io.mrc import write_map
     from mpiapp.io.particles import read_particles
 
@@ -70,6 +70,7 @@ def _run(team: Team, config: ReconstructConfig) -> F32 | None:
         log.emit(log.options(config))
     check_devices(team, config)
     table = read_particles(config.input_star, root=config.root or None)
+    check_poses(table)
     if team.is_leader:
         for line in check_particles(table, ctf=config.ctf, split_halves=False):
             log.warn(line)

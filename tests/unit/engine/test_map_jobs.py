@@ -15,6 +15,7 @@ from mpiapp.engine.inputs import initial_poses, make_reader, particle_data
 from mpiapp.engine.reconstruct import _setup
 from mpiapp.io.mrc import read_map, write_map
 from mpiapp.io.particles import read_particles
+from mpiapp.io.star import read_star, write_star
 from mpiapp.model.fourier import forward_2d
 from mpiapp.model.fsc import fsc
 from mpiapp.model.pixels import pixel_list, take_pixels
@@ -92,6 +93,23 @@ def test_bad_images_are_left_out_and_named(folder: Path, capsys: pytest.CaptureF
         assert np.isfinite(read_map(folder / "back.mrc")[0]).all()
     else:
         assert code == 2
+
+
+@pytest.mark.parametrize("command", ["reconstruct --i bare.star", "project --i map.mrc --ang bare.star"])
+def test_particles_without_poses(folder: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert run("project --i map.mrc --o proj --nr_uniform 5") == 0
+    blocks = read_star("proj.star")
+    particles = blocks["particles"]
+    left = particles.drop(columns=["rlnAngleRot", "rlnAngleTilt"])
+    write_star("bare.star", blocks | {"particles": left})
+    assert run(f"{command} --o out.mrc") == 2
+    assert (
+        "bare.star: no column rlnAngleRot, rlnAngleTilt, so the particles have no poses"
+        in capsys.readouterr().err
+    )
+    prior = particles.rename(columns={"rlnAngleTilt": "rlnAngleTiltPrior"})
+    write_star("bare.star", blocks | {"particles": prior})
+    assert run(f"{command} --o out.mrc") == 0
 
 
 def test_operations_on_a_map(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
