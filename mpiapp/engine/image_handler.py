@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mpiapp.config.image_handler import ImageHandlerConfig
 from mpiapp.errors import InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.io.maps_in import InputMap, load_like, load_map
 from mpiapp.io.mrc import read_map, write_map
 from mpiapp.model.filters import apply_bfactor, filter_map, lowpass_map, lowpass_weight, whole_shell_A
@@ -41,6 +42,8 @@ def image_handler(config: ImageHandlerConfig) -> InputMap:
 
 def _run(config: ImageHandlerConfig) -> InputMap:
     workers = config.threads or len(available_cores())
+    if config.output:
+        check_writable(config.output)
     source = _load(config)
     if config.stats:
         log.emit([_statistics(config.input_map, source)])

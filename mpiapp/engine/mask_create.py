@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mpiapp.config.mask_create import MaskCreateConfig
 from mpiapp.errors import InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.io.maps_in import load_like, load_map
 from mpiapp.io.mrc import write_map
 from mpiapp.model.filters import lowpass_map, whole_shell_A
@@ -36,6 +37,7 @@ def mask_create(config: MaskCreateConfig) -> F32:
     log.setup()
     try:
         log.emit(log.options(config))
+        check_writable(config.output)
         mask, pixel = _new_shell(config) if config.denovo else _from_density(config)
         if config.helix:
             mask = central_part(mask, config.z_percentage, config.width_soft_edge)

@@ -18,6 +18,7 @@ from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
 from mpiapp.errors import InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.io.maps_in import InputMap
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
@@ -77,7 +78,7 @@ def postprocess(
     config.validate()
     names = PostprocessNames(config.output_root)
     with session(n_sets=1) as team:
-        names.log.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(names.log)
         log.setup(config.verb, rank=team.rank, log_file=names.log)
         try:
             log.emit(log.options(config))

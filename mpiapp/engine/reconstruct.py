@@ -15,6 +15,7 @@ from mpiapp.config.reconstruct import ReconstructConfig
 from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.inputs import initial_poses, make_reader, optics_models, particle_data
 from mpiapp.errors import DeviceError, InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.model.arrays import to_host
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.reconstruct import hermitian_sum, real_space_map, wiener
@@ -69,6 +70,7 @@ def _run(team: Team, config: ReconstructConfig) -> F32 | None:
     if team.is_leader:
         log.emit(log.options(config))
     check_devices(team, config)
+    check_writable(config.output)
     table = read_particles(config.input_star, root=config.root or None)
     check_poses(table)
     if team.is_leader:

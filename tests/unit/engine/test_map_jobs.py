@@ -112,6 +112,32 @@ def test_particles_without_poses(folder: Path, capsys: pytest.CaptureFixture[str
     assert run(f"{command} --o out.mrc") == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "postprocess --i half1.mrc --mask none.mrc",
+        "postprocess --i half1.mrc --locres --mask none.mrc",
+        "reconstruct --i none.star",
+        "project --i none.mrc",
+        "mask_create --i none.mrc",
+        "image_handler --i none.mrc",
+    ],
+)
+def test_outputs_that_can_not_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Told before anything is read: the inputs are missing as well."""
+    (folder / "file").write_text("where a folder is needed")
+    assert run(f"{command} --o file/r.mrc") == 2
+    told = capsys.readouterr().err
+    assert "file/r.mrc" in told
+    assert f"can not be written: {folder}/file is no folder; give another name with --o" in told
+    if command.startswith(("reconstruct", "mask_create", "image_handler")):
+        assert run(f"{command} --o {folder}") == 2
+        assert f"{folder}: is a folder" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["file", "map.mrc"]
+
+
 def test_operations_on_a_map(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("image_handler --i map.mrc --multiply_constant 3 --add_constant 1 --flipX --o out.mrc") == 0
     true, _ = read_map(folder / "map.mrc")
