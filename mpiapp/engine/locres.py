@@ -98,6 +98,8 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
     begun = time.monotonic()
     threads = config.threads or team.threads
     here = start_arrays(team, config.gpu)
+    if team.is_leader and config.without_effect():
+        log.warn(f"{', '.join(config.without_effect())}: without effect on local resolution (--locres).")
     half1, half2, mask = load_halves(config)
     geometry = Geometry.of(config, half1.density.shape[0], half1.pixel_size_A)
     points = _points(geometry)

@@ -78,4 +78,10 @@ def _from_density(config: MaskCreateConfig) -> tuple[F32, float]:
             f"{config.input_map}: no voxel is above --ini_threshold {threshold:g} (largest "
             f"{float(density.max()):.4g}); lower it."
         )
-    return soft_edge(extend(binary, config.extend_inimask), config.width_soft_edge), source.pixel_size_A
+    extended = extend(binary, config.extend_inimask)
+    if not extended.any():
+        raise InputError(
+            f"{config.input_map}: --extend_inimask {config.extend_inimask:g} shrinks the mask to nothing; give a number "
+            "nearer to 0, or lower --ini_threshold."
+        )
+    return soft_edge(extended, config.width_soft_edge), source.pixel_size_A

@@ -171,18 +171,28 @@ def test_a_missing_device_is_told_before_anything_is_read(
         ("image_handler --i map.mrc --o b.mrc --sym C0", "not a point group"),
         ("image_handler --i map.mrc --o b.mrc --com", "refused"),
         ("image_handler --i map.mrc --o b.mrc --add none.mrc", "none.mrc: no such file"),
+        ("image_handler --i proj.mrcs --o b.mrc", "proj.mrcs: a stack of images; give a map"),
+        ("image_handler --i proj.mrcs --o b.mrc --new_box 24", "proj.mrcs: a stack of images; give a map"),
+        ("image_handler --i map.mrc --fsc proj.mrcs", "proj.mrcs: a stack of images; give a map"),
+        ("image_handler --i images.mrc --o b.mrc", "or is it a stack of images?"),
+        ("mask_create --i map.mrc --extend_inimask -40", "--extend_inimask -40 shrinks the mask to nothing"),
         ("project --i map.mrc --ctf", "add --ang"),
         ("project --i none.mrc", "none.mrc: no such file"),
         ("reconstruct --o x.mrc", "missing --i"),
         ("reconstruct --i proj.star --subset 1", "no column _rlnRandomSubset"),
         ("reconstruct --i proj.star --only_flip_phases", "add --ctf"),
         ("reconstruct --i proj.star --ewald", "refused"),
+        (
+            "reconstruct --i proj.star --img nowhere",
+            "nowhere: the folder of the images (--root; reconstruct: --img)",
+        ),
         ("reconstruct --i proj.star --fom_weighting", "no column _rlnParticleFigureOfMerit"),
     ],
 )
 def test_refused(folder: Path, capsys: pytest.CaptureFixture[str], words: str, expected: str) -> None:
-    if "proj.star" in words:
+    if "proj." in words or "images." in words:
         assert run("project --i map.mrc --o proj --nr_uniform 5") == 0
+        (folder / "images.mrc").write_bytes((folder / "proj.mrcs").read_bytes())
         capsys.readouterr()
     assert run(words) == 2
     assert expected in capsys.readouterr().err

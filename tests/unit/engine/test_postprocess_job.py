@@ -213,9 +213,11 @@ def test_local_resolution_job(halves: Path, capsys: pytest.CaptureFixture[str]) 
         "-50",
         "--j",
         "2",
+        "--skip_fsc_weighting",
     ]
     code, text = job(halves, *words, capsys=capsys)
     assert code == 0, text
+    assert "--skip_fsc_weighting: without effect on local resolution" in text
     root = halves / "post/postprocess_locres"
     resolution, pixel = read_map(f"{root}.mrc")
     inside = soft_sphere(BOX, 8, 0) > 0
