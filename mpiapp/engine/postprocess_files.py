@@ -133,6 +133,9 @@ def draw_curves(
     painter.call(plot_fsc, names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
     if cones is not None:
         painter.call(plot_cones, names.cones_plot, cones, pixel_size_A)
+    else:  # what an earlier job of this name left is not of these maps
+        for left in (names.cones_plot, names.cones_plot.with_suffix(".csv")):
+            left.unlink(missing_ok=True)
 
 
 def draw_map(

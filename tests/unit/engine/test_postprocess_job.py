@@ -140,6 +140,27 @@ def test_noise_is_not_blamed_on_the_mask(halves: Path, capsys: pytest.CaptureFix
     assert code == 0, text
     assert "FINAL RESOLUTION:              999" in text
     assert "random phases correlate" not in text
+    assert "by direction:                  not told" in text
+    assert "views are missing" not in text
+    assert not (halves / "post/postprocess_cones.png").exists()
+
+
+def test_directions_with_a_mask_that_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Solvent around the particle has an FSC of nothing: the whole maps tell the directions."""
+    box = 64
+    rng = np.random.default_rng(2)
+    ball = soft_sphere(box, 20, 3) * (1 + rng.normal(size=(box,) * 3))
+    signal = apply_bfactor(ball.astype(np.float32), PIXEL, 300.0)
+    for h in (1, 2):
+        noisy = signal + 0.05 * rng.normal(size=signal.shape)
+        write_map(tmp_path / f"run_half{h}_class001_unfil.mrc", noisy, PIXEL)
+    write_map(tmp_path / "mask.mrc", 1 - soft_sphere(box, 26, 4), PIXEL)
+    code, text = job(tmp_path, "--mask", f"{tmp_path}/mask.mrc", capsys=capsys)
+    assert code == 0, text
+    assert "The unmasked FSC is used" in text
+    cones = np.loadtxt(tmp_path / "post/postprocess_cones.csv", delimiter=",", skiprows=1)
+    record = read_postprocess(tmp_path / "post/postprocess.star")
+    assert np.median(cones[:, 2]) == pytest.approx(record.general["rlnFinalResolution"], rel=0.1)
 
 
 @pytest.mark.parametrize(
