@@ -40,6 +40,7 @@ BEYOND = 4 / 3
 FALLEN = 2 / 3  # of the shell that the whole map reaches: a cone that ends before has no views
 # shells of large boxes have more coefficients than a cone needs: one in (box / ENOUGH) is taken beyond ALL_BELOW
 ENOUGH, ALL_BELOW = 128, 48
+FILLED = 8  # slices through a direction, on average, of views from all sides; fewer leave gaps by chance
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def coverage(rot_deg: F64, tilt_deg: F64, group: PointGroup) -> Coverage:
     )  # whole numbers, exact up to 16 million views of a direction
     grid = _grid(CELL_ORDER + 1)
     half = grid[(grid[:, 2] > 0) | ((grid[:, 2] == 0) & (grid[:, 1] >= 0))]
-    # a slice is as thick as the grid of views is coarse
-    width = 1.5 * np.sqrt(4 * np.pi / (12 * 4**VIEW_ORDER))
+    # A slice is as thick as the grid of views is coarse; of few views, so thick that as many from all sides leave no gap: a
+    # direction is missed by all n slices with the probability (1 - width)^n.
+    width = max(1.5 * np.sqrt(4 * np.pi / (12 * 4**VIEW_ORDER)), FILLED / len(seen))
     parts = np.array_split(half.astype(np.float32), 16)
     density = np.concatenate([(np.abs(part @ views.T) < width).astype(np.float32) @ weight for part in parts])
     density = density.astype(np.float64) / max(density.mean(), 1e-300)

@@ -18,6 +18,7 @@ from mpiapp.model.orientation_quality import (
     tells_directions,
 )
 from mpiapp.model.symmetry import point_group
+from mpiapp.report.orientation import orientation_warnings
 
 C1 = point_group("C1")
 
@@ -69,6 +70,20 @@ def test_top_views_leave_most_of_space_empty() -> None:
     found = coverage(rng.uniform(0, 360, 5000), rng.uniform(0, 5, 5000), C1)
     assert found.empty > 0.7
     assert found.factor < 0.2
+
+
+@pytest.mark.parametrize("n", [5, 20, 50, 100])
+def test_few_views_from_all_sides_are_not_preferred(n: int) -> None:
+    """Thin slices of 50 even views leave 8 % of the directions between them."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        rot = rng.uniform(0, 360, n)
+        for group in (C1, point_group("C4"), point_group("D2")):
+            even = coverage(rot, np.degrees(np.arccos(rng.uniform(-1, 1, n))), group)
+            assert orientation_warnings(even) == []
+        if n >= 20:
+            top = coverage(rot, rng.uniform(0, 10, n), C1)
+            assert any("Preferred orientation" in line for line in orientation_warnings(top))
 
 
 def test_symmetry_fills_space() -> None:
