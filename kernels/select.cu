@@ -25,7 +25,7 @@ __device__ __forceinline__ float disordered(unsigned x) {
 //   power (n_img, n_psi, n_dir) H; log_direction (n_dir), of all directions of class after class, per_class of each;
 //   log_shift (n_img, n_centre, n_trans), one centre for all classes or one for each;
 //   only (n_img): the class that an image is compared with, or null for all of them.
-// Grid: (n_dir / 256 rounded up, n_row, n_img).
+// Grid: (n_dir / 256 rounded up, rows that blocks take turns with, n_img).
 extern "C" __global__ void combine_halves(float* __restrict__ scores, const float* __restrict__ power,
                                           const float* __restrict__ log_direction,
                                           const float* __restrict__ log_shift, int n_dir, int per_class,
@@ -33,23 +33,25 @@ extern "C" __global__ void combine_halves(float* __restrict__ scores, const floa
                                           int correlate) {
     const int d = blockIdx.x * blockDim.x + threadIdx.x;
     if (d >= n_dir) return;
-    const int row = blockIdx.y, i = blockIdx.z, n_row = n_psi * n_trans, j = row / n_trans;
-    float* even = scores + (static_cast<long long>(i) * 2 * n_row + row) * n_dir + d;
-    float* odd = even + static_cast<long long>(n_row) * n_dir;
-    const float h = power[(static_cast<long long>(i) * n_psi + j) * n_dir + d];
-    const float plus = *even + *odd, minus = *even - *odd;
-    const int of_class = d / per_class;
-    if (only && only[i] != of_class) {
-        *even = *odd = -3.0e38f;
-    } else if (correlate) {
-        const float norm = rsqrtf(h + 1e-30f);
-        *even = plus * norm;
-        *odd = minus * norm;
-    } else {
-        const int centre = i * n_centre + (n_centre > 1 ? of_class : 0);
-        const float prior = log_direction[d] + log_shift[centre * n_trans + row - j * n_trans] - 0.5f * h;
-        *even = plus + prior;
-        *odd = minus + prior;
+    const int i = blockIdx.z, n_row = n_psi * n_trans, of_class = d / per_class;
+    for (int row = blockIdx.y; row < n_row; row += gridDim.y) {
+        const int j = row / n_trans;
+        float* even = scores + (static_cast<long long>(i) * 2 * n_row + row) * n_dir + d;
+        float* odd = even + static_cast<long long>(n_row) * n_dir;
+        const float h = power[(static_cast<long long>(i) * n_psi + j) * n_dir + d];
+        const float plus = *even + *odd, minus = *even - *odd;
+        if (only && only[i] != of_class) {
+            *even = *odd = -3.0e38f;
+        } else if (correlate) {
+            const float norm = rsqrtf(h + 1e-30f);
+            *even = plus * norm;
+            *odd = minus * norm;
+        } else {
+            const int centre = i * n_centre + (n_centre > 1 ? of_class : 0);
+            const float prior = log_direction[d] + log_shift[centre * n_trans + row - j * n_trans] - 0.5f * h;
+            *even = plus + prior;
+            *odd = minus + prior;
+        }
     }
 }
 

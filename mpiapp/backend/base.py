@@ -65,7 +65,9 @@ class HalfModel:
     (2 r + 1, r + 1) on whole pixels, y and x with the origin at (r, 0); one for each class.
     """
 
-    transforms: Sequence[NDArray[np.complex64]]
+    transforms: NDArray[
+        np.complex64
+    ]  # (n_class, 2 R + 1, 2 R + 1, R + 1), without the first axis of space for averages
     sigma2: F64  # (n_optics, n_shells) noise variance per component
     data_vs_prior: F64  # (n_class, n_shells)
     scale: F64  # (n_groups,)
@@ -168,6 +170,17 @@ class Backend(Protocol):
 
     def take_busy(self) -> float | None:
         """Share of the time since the last call in which this rank had work on its device; None for processors."""
+
+    def take_score_error(self) -> float | None:
+        """R.m.s. error of a sample of the scores since the last call, nats; None where none was measured."""
+
+    def judge_precision(self, error: float) -> list[str]:
+        """Choose the precision of the next iteration's scores; lines for the log.
+
+        Parameters
+        ----------
+        error : the largest r.m.s. error of all ranks, nats, so that all choose alike
+        """
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """Sum of the accumulators of all workers of a set, at its root; None elsewhere.

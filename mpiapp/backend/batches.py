@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,19 @@ def batches_of(
         rows = order[kind[order] == k]
         for start in range(0, rows.size, size):
             yield rows[start : start + size]
+
+
+def runs_of(batches: Sequence[NDArray[np.int64]], most: int) -> list[list[NDArray[np.int64]]]:
+    """Batches in runs, each of fewer particles than ``most`` and a batch."""
+    runs: list[list[NDArray[np.int64]]] = []
+    room = 0
+    for rows in batches:
+        if room <= 0:
+            runs.append([])
+            room = most
+        runs[-1].append(rows)
+        room -= rows.size
+    return runs
 
 
 def even_batch(n: int, largest: int, lanes: int) -> int:

@@ -65,10 +65,13 @@ class CpuBackend:
                     task.lanes.put(lane)
                 task.stopped = step(rows.size) or task.stopped
 
-            for done in [
-                self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), BATCH)
-            ]:
-                done.result()
+            jobs = [self.pool.submit(run, rows) for rows in batches_of(setup, data, task.order(near), BATCH)]
+            try:
+                for job in jobs:
+                    job.result()
+            finally:  # after a fault nothing more is begun
+                for job in jobs:
+                    job.cancel()
             return task.total(), out, bad
 
     def back_project(
@@ -114,6 +117,14 @@ class CpuBackend:
     def take_busy(self) -> float | None:
         """See :class:`mpiapp.backend.base.Backend`."""
         return None
+
+    def take_score_error(self) -> float | None:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return None
+
+    def judge_precision(self, error: float) -> list[str]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return []
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""

@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImageOptions, ImagingSetup, ReadImages
-from mpiapp.backend.batches import batches_of, even_batch, neighbourhoods
+from mpiapp.backend.batches import batches_of, even_batch, neighbourhoods, runs_of
 from mpiapp.backend.gpu_arrays import device_module, to_device
+from mpiapp.backend.gpu_back_projection import PARTICLES_OF_A_SUM
 from mpiapp.backend.gpu_busy import BusyTime
 from mpiapp.backend.gpu_cache import ImageCache
-from mpiapp.backend.gpu_check import BETTER, LARGEST_ERROR
 from mpiapp.backend.gpu_insertion import insert_particles
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
 from mpiapp.backend.memory import RESERVED, Load, plan_step, required
+from mpiapp.backend.score_precision import ScorePrecision
 from mpiapp.errors import DeviceError
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
@@ -67,12 +68,10 @@ class GpuBackend:
             self.cupy.get_default_memory_pool().set_limit(size=int(0.95 * self.memory))
             self.cache = ImageCache(self.kernels, int(CACHE_SHARE * self.memory))
         self.busy = BusyTime(self.cupy)
-        self.wanted = precision
-        self.precision: Precision = PRECISIONS["half" if precision == "auto" else precision]
+        self.score_precision = ScorePrecision(precision)
         self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
         register("cupy", device_module(self.kernels))
         self.sums: list[Any] | None = None  # DeviceSums of each set, when there are several workers
-        self.score_error: float | None = None  # nats, r.m.s. of the last expectation step
 
     def expectation(
         self,
@@ -108,11 +107,15 @@ class GpuBackend:
             try:
                 for rows in batches:
                     self.cache.fetch(data.take(rows), setup.optics[int(data.optics[rows[0]])].box, read)
-                self.in_batches(batches, work)
+                for run in runs_of(batches, PARTICLES_OF_A_SUM):
+                    self.in_batches(run, work)
+                    task.settle()
             finally:
                 self.cache.settle()
             sums = task.total()
-            self._report(task.errors, time.monotonic() - begun)
+            if task.errors is not None:
+                self.score_precision.add(task.errors)
+            self._report_kernels(time.monotonic() - begun)
             return sums, out, bad
 
     def back_project(
@@ -169,7 +172,12 @@ class GpuBackend:
             return rows
 
         jobs = [self.pool.submit(run, rows) for rows in batches]
-        for left in [job.result() for job in jobs]:
+        try:
+            too_large = [job.result() for job in jobs]
+        finally:  # after a fault nothing more is begun
+            for job in jobs:
+                job.cancel()
+        for left in too_large:
             self._in_halves(run, left)
 
     def _in_halves(
@@ -259,17 +267,22 @@ class GpuBackend:
         free = self.memory - self.cache.used - RESERVED
         return max(1, plan_step(self._load(setup, search, n_class), free // LANES).batch)
 
-    def _report(self, errors: NDArray[np.float64] | None, seconds: float) -> None:
-        """Log the error of the scores, choose the precision of the next step, and log device time by kernel."""
+    def take_score_error(self) -> float | None:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return self.score_precision.take()
+
+    def judge_precision(self, error: float) -> list[str]:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return self.score_precision.judge(error)
+
+    @property
+    def precision(self) -> Precision:
+        """How score products are made."""
+        return PRECISIONS[self.score_precision.name]
+
+    def _report_kernels(self, seconds: float) -> None:
+        """Log device time by kernel, where it is counted."""
         log = logging.getLogger("mpiapp")
-        if errors is not None and errors.size:
-            self.score_error = float(np.sqrt(np.mean(errors**2)))
-            log.info(
-                f" Scores in {self.precision.name} precision: r.m.s. error {self.score_error:.3f} nats against double"
-            )
-            if self.wanted == "auto" and self.score_error > LARGEST_ERROR:
-                self.precision = PRECISIONS[BETTER[self.precision.name]]
-                log.info(f" Scores are computed in {self.precision.name} precision from now on")
         if self.kernels.clock is not None:
             times = self.kernels.clock.take()
             busy = sum(ms for ms, _ in times.values())

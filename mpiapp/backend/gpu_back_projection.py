@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +27,47 @@ ENTRY = np.dtype(
 )
 ENTRY_WORDS = ENTRY.itemsize // 4
 
+# Particles whose sums are taken in single precision alone. Near the origin an element gets about ten numbers of each, and
+# the rounding of half a million additions is 1e-5 of the sum; of fifty million additions nothing would be left.
+PARTICLES_OF_A_SUM = 50_000
+PLANES = 16  # of a grid, that are settled at a time, as it takes memory
+
 
 @dataclass
 class Target:
-    """What back-projection adds to."""
+    """What back-projection adds to.
+
+    Sums of very many particles are compensated: now and then the grid is added to another, ``kept``, and what rounding
+    takes from that stays in the grid (two-sum: D. Knuth, The Art of Computer Programming 2, 4.2.2).
+    """
 
     grid: Any  # (n_class, 2 R + 1, 2 R + 1, R + 1, 4) float32, without the first axis of space for averages
     padding: float
     planar: bool
     # (orientations of the fine grid of all classes, n_still, 4) float32: sums that are inserted at the end
     slices: Any = None
+    kept: Any = None  # as grid, for more particles than PARTICLES_OF_A_SUM
+
+    def settle(self) -> None:
+        """Add the grid to what is kept; the rounding errors of that are its new values."""
+        for new, old in self._planes():
+            total = old + new
+            part = total - old
+            new[...] = (old - (total - part)) + (new - part)
+            old[...] = total
+
+    def whole(self) -> Any:
+        """The grid with all that was added; the target is spent."""
+        if self.kept is not None:
+            for new, old in self._planes():
+                new += old
+            self.kept = None
+        return self.grid
+
+    def _planes(self) -> Iterator[tuple[Any, Any]]:
+        for new, old in zip(self.grid, self.kept, strict=True):
+            for first in range(0, len(new), PLANES):
+                yield new[first : first + PLANES], old[first : first + PLANES]
 
     @property
     def radius(self) -> int:
@@ -74,10 +106,10 @@ def back_project(
 
 
 def insert_slices(p: Pass, target: Target, still: MapSide, fine: Rows) -> None:
-    """Add the sums by orientation to the grid."""
+    """Add the sums by orientation to the grid, and begin anew with them."""
     rows = len(fine.matrices)
     arguments = (target.slices, fine.matrices, p.cosine, p.sine, rows, p.n_psi, still.optics, still.place_x, still.place_y,
                  still.n_pix, fine.of_class, target.radius, target.padding, target.planar, target.grid)  # fmt: skip
     grid = (blocks(still.n_pix, 128), min(rows * p.n_psi, MOST_ROWS))
     p.kernels.launch("sums.cu", "insert_slices", grid, arguments, block=128)
-    target.slices = None
+    target.slices[...] = 0

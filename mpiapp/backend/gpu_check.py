@@ -12,9 +12,6 @@ from mpiapp.backend.gpu_pass import Pass
 from mpiapp.backend.gpu_references import References
 
 SAMPLE = 512
-# r.m.s. error of log weights, in nats, beyond which the next iteration takes a better precision
-LARGEST_ERROR = 0.05
-BETTER = {"half": "tf32", "tf32": "single", "single": "single", "double": "double"}
 
 
 def score_errors(

@@ -63,7 +63,7 @@ def global_states(
         h = weight @ power.T
     arguments = (scores, h, log_direction, log_shift, n_dir, n_dir // n_class, log_shift.shape[1], n_psi, n_trans, only,
                  correlate)  # fmt: skip
-    p.kernels.launch("select.cu", "combine_halves", (blocks(n_dir), n_row, n), arguments)
+    p.kernels.launch("select.cu", "combine_halves", (blocks(n_dir), min(n_row, MOST_ROWS), n), arguments)
     start = cupy.arange(n + 1, dtype=np.int64) * (2 * half)
     chosen = select(p.kernels, scores, start, fraction, maximum, correlate)
     image, place = cupy.divmod(chosen.found, 2 * half)

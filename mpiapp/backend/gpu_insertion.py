@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImageOptions, ImagingSetup, ReadImages
-from mpiapp.backend.batches import batches_of, even_batch
-from mpiapp.backend.gpu_back_projection import ENTRY, ENTRY_WORDS, Target, back_project
+from mpiapp.backend.batches import batches_of, even_batch, runs_of
+from mpiapp.backend.gpu_back_projection import ENTRY, ENTRY_WORDS, PARTICLES_OF_A_SUM, Target, back_project
 from mpiapp.backend.gpu_images import MapSide, UnmaskedImages, make_still, mask, unmasked_rows
 from mpiapp.backend.gpu_memory import too_small
 from mpiapp.backend.memory import RESERVED, Item, insertion_items, total
@@ -73,13 +73,14 @@ def insert_particles(
 
     backend.cache.give_up()  # every image is looked at once
 
-    def tables() -> tuple[Any, dict[tuple[int, float], Source]]:
+    def tables() -> tuple[Target, dict[tuple[int, float], Source]]:
         kinds = {(o.box, o.pixel_size_A) for o in setup.optics}
         sources = {kind: _source(backend, setup, r_max, *kind, options.corners) for kind in kinds}
-        return cupy.zeros(shape, np.float32), sources
+        kept = cupy.zeros(shape, np.float32) if len(data) > PARTICLES_OF_A_SUM else None
+        return Target(cupy.zeros(shape, np.float32), setup.padding, False, kept=kept), sources
 
-    grid, sources = backend.within_memory(what, tables, needs)
-    target, of_class = Target(grid, setup.padding, False), cupy.zeros(1, np.int32)
+    target, sources = backend.within_memory(what, tables, needs)
+    of_class = cupy.zeros(1, np.int32)
     lock, bad_images = threading.Lock(), [0]
 
     def work(rows: NDArray[np.int64]) -> None:
@@ -101,9 +102,12 @@ def insert_particles(
         step(rows.size)
 
     size = even_batch(len(data), _planned_batch(backend, items), backend.lanes)
-    backend.in_batches(list(batches_of(setup, data, np.arange(len(data)), size)), work)
-    cupy.cuda.Device().synchronize()
-    return grid[0], bad_images[0]
+    for run in runs_of(list(batches_of(setup, data, np.arange(len(data)), size)), PARTICLES_OF_A_SUM):
+        backend.in_batches(run, work)
+        cupy.cuda.Device().synchronize()
+        if target.kept is not None:
+            target.settle()
+    return target.whole()[0], bad_images[0]
 
 
 def _planned_batch(backend: GpuBackend, items: tuple[Item, ...]) -> int:

@@ -206,7 +206,7 @@ def _halves(kernels: Kernels, rng: np.random.Generator) -> Outcome:
         scores = put(products)
         arguments = (scores, put(power), put(log_direction), put(log_shift), n_dir, per_class, n_centre, n_psi, n_trans,
                      None if only is None else put(only), correlate)  # fmt: skip
-        kernels.launch("select.cu", "combine_halves", (1, n_psi * n_trans, n), arguments)
+        kernels.launch("select.cu", "combine_halves", (1, n_psi * n_trans // 2, n), arguments)
         of_row = np.repeat(log_shift[:, [0, n_centre - 1]], per_class, axis=1).swapaxes(1, 2)[:, None, None]
         expected = both / np.sqrt(h) if correlate else both + log_direction + of_row - h / 2
         found = scores.get()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.arguments import shift_prior, squared_offsets
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.candidates import rows_near
-from mpiapp.backend.gpu_back_projection import Target, insert_slices
+from mpiapp.backend.gpu_back_projection import PARTICLES_OF_A_SUM, Target, insert_slices
 from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
 from mpiapp.backend.gpu_fine import fine_pass, joined, no_posterior, to_host
@@ -84,7 +84,8 @@ class Task:
         self.log_direction = self.cupy.asarray(self.log_row)
         self.centre_A = self.cupy.asarray(model.offset_centre_A.astype(np.float32))
         self.family = (2**search.oversampling, search.children, search.shift_children)
-        self.target = Target(self._empty_grid(), setup.padding, search.planar)
+        kept = self._empty_grid() if len(data) > PARTICLES_OF_A_SUM else None
+        self.target = Target(self._empty_grid(), setup.padding, search.planar, kept=kept)
         kinds = {(o.box, o.pixel_size_A) for o in setup.optics}
         self.kinds: dict[tuple[int, float], Kind] = {
             kind: make_kind(self.kernels, setup, model, search, *kind) for kind in kinds
@@ -249,7 +250,7 @@ class Task:
                 p, some, images.part(first, last), slices, kind.still, self.target, log_shift[first:last],
                 self.centre_A, per_class, sampling.family, search.fraction, search.correlate, n_shell,
             )  # fmt: skip
-            if self.errors is None and not search.correlate:
+            if (self.errors is None or not self.errors.size) and not search.correlate:
                 self.errors = score_errors(
                     p, scored, images.part(first, last), self.references, sampling.family
                 )
@@ -278,16 +279,28 @@ class Task:
         edges = [np.searchsorted(image, [a, b]) for a, b in portions]
         return [(a, b, int(e[0]), int(e[1])) for (a, b), e in zip(portions, edges, strict=True)]
 
+    def settle(self) -> None:
+        """Between runs of batches: bring the sums to where rounding does not grow with the number of particles."""
+        self.cupy.cuda.Device().synchronize()
+        if self.target.kept is not None:
+            self._insert_slices()
+            self.target.settle()
+            self.cupy.cuda.get_current_stream().synchronize()
+
     def total(self) -> WeightedSums:
         """Sums of all batches; the grid stays on the device, with a fourth, unused number a voxel."""
         self.cupy.cuda.Device().synchronize()
+        self._insert_slices()
+        self.target.slices = None
+        self.sums.grid = self.target.whole()
+        self.cupy.cuda.get_current_stream().synchronize()
+        return self.sums
+
+    def _insert_slices(self) -> None:
         if self.target.slices is not None:
             still = next(iter(self.kinds.values())).still
             assert self.tables.fine is not None
             insert_slices(self.fine, self.target, still, self.tables.fine)
-        self.cupy.cuda.get_current_stream().synchronize()
-        self.sums.grid = self.target.grid
-        return self.sums
 
 
 def _joined(cupy: Any, parts: list[States]) -> States:

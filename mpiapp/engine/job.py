@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from mpiapp.config.common import CommonConfig
 from mpiapp.engine import messages
 from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.background import BackgroundWriter
+from mpiapp.engine.faults import GOES_ON, named_faults
 from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import Iteration, Options, Share
@@ -31,7 +31,6 @@ from mpiapp.engine.startup import Kind, Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.stopping import Stopping
 from mpiapp.engine.writer import Writer
-from mpiapp.errors import DeviceError, MpiappError
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
@@ -89,6 +88,7 @@ class Job(ABC):
         self.busy_s = 0.0  # of this rank in the expectation of the iteration
         self.rank_s: dict[float, float] = {}  # the same of all ranks that work (leader)
         self.device_busy: float | None = None  # mean share of the devices' time, of the last iteration
+        self.score_error: float | None = None  # nats, of the last iteration, where it was measured
 
     # ---- what each kind of job does in its own way ---------------------------------------------------------
 
@@ -161,11 +161,23 @@ class Job(ABC):
         result = self._maximize(sums)
         shares = [share for share in self.team.allgather(self.backend.take_busy()) if share is not None]
         self.device_busy = float(np.mean(shares)) if shares else None
+        self._judge_precision()
         if self.team.is_leader:
             assert old is not None
             self._conclude(result, old, between - begun, between)
         self.team.barrier()
         return self._ended()
+
+    def _judge_precision(self) -> None:
+        """Tell the error of the scores, by which all ranks choose the precision of the next iteration."""
+        found = [e for e in self.team.allgather(self.backend.take_score_error()) if e is not None]
+        self.score_error = float(np.max(found)) if found else None
+        if self.score_error is not None:
+            told = [
+                line for line in self.team.allgather(self.backend.judge_precision(self.score_error)) if line
+            ]
+            if self.team.is_leader:
+                log.emit(told[0])
 
     def _expect(self, search: Search, drifts: list[Drift]) -> tuple[Sums, Bad]:
         partial = self.stopping.take_partial(self.schedule)
@@ -259,6 +271,8 @@ class Job(ABC):
         figures = self._figures() | messages.rank_figures(self.rank_s)
         if self.device_busy is not None:
             figures["device_busy"] = self.device_busy
+        if self.score_error is not None:
+            figures["score_error_nats"] = self.score_error
         messages.record(state, self.setup, *seconds, figures)
 
     def _figures(self) -> dict[str, float]:
@@ -292,20 +306,6 @@ class Job(ABC):
         shown = self.options_of_run.verb > 0 and self.team.rank == min(1, self.team.size - 1)
         label = "Expectation" if self.team.size == 1 else "Expectation, rank 1"
         return Progress(label, remaining(self.team, partial, self.shares, self._batch()), shown=shown)
-
-
-@contextmanager
-def named_memory_errors() -> Iterator[None]:
-    """Memory that runs out where nothing can be given up for it ends the run with a message, not with a traceback."""
-    try:
-        yield
-    except MemoryError as fault:
-        device = type(fault).__module__.partition(".")[0] == "cupy"
-        kind, of = (DeviceError, "GPU ") if device else (MpiappError, "")
-        raise kind(
-            f"{of}memory does not suffice ({fault}): run fewer ranks on a machine, or bin the images to a smaller box; "
-            "the run goes on from its last checkpoint with --continue"
-        ) from fault
 
 
 def work(
@@ -350,7 +350,7 @@ def launch(
         with session(n_sets=n_sets) as team, StopFlag(hours) as stop, failure_marker(folder):
             with watch(team, stop, abort_file(folder)):
                 try:
-                    with named_memory_errors():
+                    with named_faults(GOES_ON):
                         result = run(team, stop)
                 except Exception as fault:
                     log.to_file(f" {type(fault).__name__}: {fault}")
