@@ -186,7 +186,7 @@ def test_bfactor_and_map_from_their_curve(halves: HalfMaps, theirs: list[Postpro
     "extra", ["--skip_fsc_weighting --adhoc_bfac -150 --low_pass 10", "--low_pass -1 --half_maps"]
 )
 def test_maps_with_other_flags(
-    halves: HalfMaps, call: Callable[[str], str], tmp_path: Path, extra: str
+    halves: HalfMaps, call: Callable[[str], str], mask: Path, tmp_path: Path, extra: str
 ) -> None:
     """Detector, given B-factor, low-pass, no FSC weighting; half maps. Phases are random from the same shell."""
     table = tmp_path / "mtf.star"

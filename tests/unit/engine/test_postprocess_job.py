@@ -63,7 +63,6 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )  # fmt: skip
     assert code == 0, text
     assert "interpolated crossing" in text
-    assert "sphericity" in text
     script = (halves / "post/postprocess.cxc").read_text().splitlines()
     assert script[0] == "open postprocess_masked.mrc"
     assert script[1].startswith("volume #1 level ")
@@ -72,7 +71,7 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert names == {
         ".log", ".mrc", ".star", "_masked.mrc", "_half1.mrc", "_half2.mrc", "_half1_masked.mrc",
         "_half2_masked.mrc", "_fsc.csv", "_fsc.dat", "_fsc.png", "_fsc.xml", "_guinier.csv", "_guinier.png",
-        "_slices.csv", "_slices.png", "_cones.csv", "_cones.png", ".cxc",
+        "_slices.csv", "_slices.png", ".cxc",
     }  # fmt: skip
     record = read_postprocess(halves / "post/postprocess.star")
     assert set(record.fsc) == {
@@ -158,6 +157,8 @@ def test_directions_with_a_mask_that_is_not_used(tmp_path: Path, capsys: pytest.
     code, text = job(tmp_path, "--mask", f"{tmp_path}/mask.mrc", capsys=capsys)
     assert code == 0, text
     assert "The unmasked FSC is used" in text
+    assert "sphericity" in text
+    assert (tmp_path / "post/postprocess_cones.png").is_file()
     cones = np.loadtxt(tmp_path / "post/postprocess_cones.csv", delimiter=",", skiprows=1)
     record = read_postprocess(tmp_path / "post/postprocess.star")
     assert np.median(cones[:, 2]) == pytest.approx(record.general["rlnFinalResolution"], rel=0.1)

@@ -158,8 +158,8 @@ def test_weak_coefficients_of_low_shells_are_no_missing_views(box: int, seed: in
 
 
 def test_directions_are_told_where_cones_hold_enough() -> None:
-    assert tells_directions(64, 2.0, 128 / 16)
-    assert not tells_directions(64, 2.0, 128 / 15)
+    assert tells_directions(64, 2.0, 128 / 18)
+    assert not tells_directions(64, 2.0, 128 / 17)
     assert not tells_directions(64, 2.0, 999.0)
 
 
