@@ -20,6 +20,10 @@ COMPUTING = "Computing"
 OR_AUTO: dict[str, Any] = {"above": 0, "special": (-1,)}
 # what local resolution has no use for
 NOT_LOCAL = ("auto_bfac", "half_maps", "low_pass", "auto_mask", "molweight")
+# what it does in its own way, whatever is asked for
+IGNORED_LOCALLY = (
+    "skip_fsc_weighting", "force_mask", "randomize_at_fsc", "randomize_at_A", "randomizations", "interpolate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,10 @@ class PostprocessConfig(JobConfig):
         raise ConfigError(
             f"--i {self.half1}: neither half1 nor half2 is in the name; name the other map with --i2"
         )
+
+    def without_effect(self) -> list[str]:
+        """Flags that were given and that local resolution does not look at."""
+        return [f"--{name}" for name in IGNORED_LOCALLY if self.locres and self.is_given(name)]
 
     def check_combinations(self) -> None:
         """Raise ConfigError for options that are missing or contradict each other."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mpiapp.config.image_handler import ImageHandlerConfig
 from mpiapp.errors import InputError
-from mpiapp.io.maps_in import InputMap, load_like, load_map
+from mpiapp.io.atomic import check_writable
+from mpiapp.io.maps_in import InputMap, load_like, load_map, refuse_stack
 from mpiapp.io.mrc import read_map, write_map
 from mpiapp.model.filters import apply_bfactor, filter_map, lowpass_map, lowpass_weight, whole_shell_A
 from mpiapp.model.fourier import half_radius, resample_map, resize_real
@@ -41,6 +42,8 @@ def image_handler(config: ImageHandlerConfig) -> InputMap:
 
 def _run(config: ImageHandlerConfig) -> InputMap:
     workers = config.threads or len(available_cores())
+    if config.output:
+        check_writable(config.output)
     source = _load(config)
     if config.stats:
         log.emit([_statistics(config.input_map, source)])
@@ -63,6 +66,7 @@ def _run(config: ImageHandlerConfig) -> InputMap:
 
 def _load(config: ImageHandlerConfig) -> InputMap:
     """The map; its values are checked unless they are about to be repaired, its shape where it matters."""
+    refuse_stack(config.input_map)
     density, header_A = read_map(config.input_map)
     pixel = config.angpix if config.angpix > 0 else header_A
     if len(set(density.shape)) > 1 or density.shape[0] % 2:

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.engine.half_maps import load_halves
 from mpiapp.engine.locres_files import write_local
-from mpiapp.io.maps_in import load_like, load_map
+from mpiapp.engine.postprocess_curves import first_random_shell, warn_of_copies
+from mpiapp.errors import ConfigError
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
 from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.fourier import forward_3d, inverse_3d
+from mpiapp.model.fsc import fsc_of_transforms
 from mpiapp.model.locres import (
     Window,
     crossing,
@@ -30,7 +33,6 @@ from mpiapp.model.locres import (
     sphere_at,
     window_box,
 )
-from mpiapp.model.masks import check_mask
 from mpiapp.model.radial import filter_radially
 from mpiapp.model.random_phases import randomise_transform
 from mpiapp.model.sharpen import Sharpening, make_filter
@@ -96,15 +98,13 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
     begun = time.monotonic()
     threads = config.threads or team.threads
     here = start_arrays(team, config.gpu)
-    half1 = load_map(config.half1, config.angpix)
-    maps = [half1.density, load_like(config.second_half(), half1, config.half1)]
-    mask = load_like(config.mask, half1, config.half1) if config.mask else None
-    if mask is not None:
-        check_mask(mask, mask.shape, config.mask)
+    if team.is_leader and config.without_effect():
+        log.warn(f"{', '.join(config.without_effect())}: without effect on local resolution (--locres).")
+    half1, half2, mask = load_halves(config)
     geometry = Geometry.of(config, half1.density.shape[0], half1.pixel_size_A)
-    maps = [here(half) for half in maps]
+    points = _points(geometry)
+    maps = [here(half) for half in (half1.density, half2)]
     random, sharpened = prepare(config, maps, geometry, threads)
-    points = sample_points(geometry.box, geometry.step, geometry.radius)
     team.assign([len(points)] if team.is_leader else None)
     ranges = team.my_ranges()
     sums: list[NDArray[Any]] | None = None
@@ -124,13 +124,28 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
         log.emit([f"  + {len(points)} points in {time.monotonic() - begun:.1f} s"])
 
 
+def _points(geometry: Geometry) -> NDArray[np.int64]:
+    """Where the local resolution is asked for: (n, 3) voxels z, y, x."""
+    points = sample_points(geometry.box, geometry.step, geometry.radius)
+    if not len(points):
+        box_A, radius_A = (n * geometry.pixel_size_A for n in (geometry.box, geometry.radius))
+        raise ConfigError(
+            f"no point to sample: spheres of radius {radius_A:g} A leave no place for their centres in a box of {box_A:g} "
+            f"A; give a --locres_maskrad, which is half of --locres_sampling by default, well below {box_A / 2:g} A"
+        )
+    return points
+
+
 def prepare(
     config: PostprocessConfig, maps: Sequence[F32], geometry: Geometry, workers: int
 ) -> tuple[list[F32], F32]:
     """Both halves with random phases, and their average divided by the MTF and sharpened by the given B-factor."""
-    shell = int(geometry.box * geometry.pixel_size_A / geometry.random_from_A)
+    shell = first_random_shell(
+        "locres_randomize_at", geometry.random_from_A, geometry.pixel_size_A, geometry.box
+    )
     seed = config.random_seed if config.random_seed >= 0 else time.time_ns() % 2**31
     transforms = [forward_3d(half, centre=False, workers=workers) for half in maps]
+    warn_of_copies(fsc_of_transforms(transforms[0], transforms[1], workers=workers))
     streams = np.random.default_rng(seed).spawn(2)
     random = [
         inverse_3d(randomise_transform(t, shell, rng, workers=workers), centre=False, workers=workers)

@@ -44,6 +44,10 @@ def write_local(
     where = "voxels in the mask" if mask is not None else "points"
     plot_histogram(names.histogram, values, "Local resolution (Å)", f"Local resolution: {where}")
     middle = np.percentile(values[values > 0], (5, 50, 95)) if (values > 0).any() else np.zeros(3)
+    if not (values > 0).any():
+        log.warn(
+            f"{config.mask}: no voxel of the mask is in any sphere; sample more finely (--locres_sampling)."
+        )
     level = automatic_threshold(filtered)
     write_local_script(
         names.local_script, names.locally_filtered, level, names.local_resolution, middle[0], middle[2]

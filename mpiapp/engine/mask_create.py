@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mpiapp.config.mask_create import MaskCreateConfig
 from mpiapp.errors import InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.io.maps_in import load_like, load_map
 from mpiapp.io.mrc import write_map
 from mpiapp.model.filters import lowpass_map, whole_shell_A
@@ -36,6 +37,7 @@ def mask_create(config: MaskCreateConfig) -> F32:
     log.setup()
     try:
         log.emit(log.options(config))
+        check_writable(config.output)
         mask, pixel = _new_shell(config) if config.denovo else _from_density(config)
         if config.helix:
             mask = central_part(mask, config.z_percentage, config.width_soft_edge)
@@ -76,4 +78,10 @@ def _from_density(config: MaskCreateConfig) -> tuple[F32, float]:
             f"{config.input_map}: no voxel is above --ini_threshold {threshold:g} (largest "
             f"{float(density.max()):.4g}); lower it."
         )
-    return soft_edge(extend(binary, config.extend_inimask), config.width_soft_edge), source.pixel_size_A
+    extended = extend(binary, config.extend_inimask)
+    if not extended.any():
+        raise InputError(
+            f"{config.input_map}: --extend_inimask {config.extend_inimask:g} shrinks the mask to nothing; give a number "
+            "nearer to 0, or lower --ini_threshold."
+        )
+    return soft_edge(extended, config.width_soft_edge), source.pixel_size_A

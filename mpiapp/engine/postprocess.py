@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.faults import named_faults
+from mpiapp.engine.half_maps import check_not_empty, load_halves
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
 from mpiapp.errors import InputError
-from mpiapp.io.maps_in import InputMap, load_alike
+from mpiapp.io.atomic import check_writable
+from mpiapp.io.maps_in import InputMap
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
 from mpiapp.model.arrays import to_host
 from mpiapp.model.filters import lowpass_map
 from mpiapp.model.fourier import forward_3d, inverse_3d
-from mpiapp.model.fsc import resolution_interpolated
+from mpiapp.model.fsc import SolventFsc, resolution_interpolated
 from mpiapp.model.mask_creation import automatic_threshold, extend, largest_piece, soft_edge
-from mpiapp.model.masks import check_mask
-from mpiapp.model.orientation_quality import ConicalFsc, conical_fsc
+from mpiapp.model.orientation_quality import ConicalFsc, conical_fsc, tells_directions
 from mpiapp.model.radial import filter_radially
 from mpiapp.model.sharpen import Mtf, Sharpened, Sharpening, make_filter
 from mpiapp.parallel.serial import SerialTeam
@@ -37,6 +38,8 @@ from mpiapp.report.painter import Painter
 
 AUTO_MASK_A = 15.0
 POOR_SPHERICITY = 0.75
+# of the directions; 100 of 102 pairs of simulated maps without signal within 45 degrees of an axis were above either limit
+MANY_MISSING = 0.03
 HALF = np.float32(0.5)
 F32 = NDArray[np.float32]
 
@@ -78,7 +81,7 @@ def postprocess(
     config.validate()
     names = PostprocessNames(config.output_root)
     with session(n_sets=1) as team, named_faults():
-        names.log.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(names.log)
         log.setup(config.verb, rank=team.rank, log_file=names.log)
         try:
             log.emit(log.options(config))
@@ -109,14 +112,16 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
     mtf = read_mtf(config.mtf, mtf_pixel) if config.mtf else None
     begun = time.monotonic()
     halves: list[F32] = [here(half) for half in (half1.density, half2)]
+    found = None
     if mask is None:
         transforms = tuple(forward_3d(half, centre=False, workers=workers) for half in halves)
-        in_mask = transforms
         curves = unmasked_curve(transforms, pixel, workers)
     else:
         curves, found = solvent_curves(config, halves, here(mask), pixel, workers)
-        transforms, in_mask = found.transforms, found.masked_transforms
-    cones = conical_fsc(in_mask[0], in_mask[1], pixel, workers=workers) if config.cones else None
+        transforms = found.transforms
+    cones = None
+    if config.cones and tells_directions(len(half2), pixel, curves.resolution_A):
+        cones = _by_direction(transforms, found if curves.within_mask else None, pixel, workers)
     draw_curves(painter, names, curves, cones, pixel)
     average: NDArray[Any] = (transforms[0] + transforms[1]) * HALF
     sharpened = _filter_of(config, average, pixel, curves, mtf, workers)
@@ -127,8 +132,8 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
     volume, *halves_out = map(to_host, volumes)
     seconds = time.monotonic() - begun
     write_results(config, names, pixel, curves, sharpened, volume, mask, halves_out)
-    if cones is not None:
-        _say_directions(names, cones)
+    if config.cones:
+        _say_directions(names, cones, curves.resolution_A)
     where = "on the device" if config.gpu is not None else f"with {workers} threads"
     log.emit(
         [
@@ -148,25 +153,14 @@ def _load(
     config: PostprocessConfig, names: PostprocessNames, workers: int
 ) -> tuple[InputMap, F32, F32 | None]:
     """Both half maps, checked, and the mask: given, made or none."""
-    given = [config.mask] if config.mask else []
-    half1, (half2, *masks) = load_alike([config.half1, config.second_half(), *given], config.angpix)
-    middle = len(half2) // 2  # maps that differ do so there: the whole is looked at if need be
-    if np.array_equal(half1.density[middle], half2[middle]) and np.array_equal(half1.density, half2):
-        raise InputError(
-            f"{config.second_half()}: is the same map as {config.half1}; give the two independent half maps."
-        )
-    mask = None
-    if masks:
-        mask = masks[0]
-        check_mask(mask, mask.shape, config.mask)
-    elif config.auto_mask:
+    half1, half2, mask = load_halves(config)
+    if config.auto_mask:
         from mpiapp.io.mrc import write_map
 
         mask = automatic_mask(HALF * (half1.density + half2), half1.pixel_size_A, config, workers)
         write_map(names.automask, mask, half1.pixel_size_A)
         log.emit([f" Mask made from the average map:    {names.automask}"])
-    if mask is not None and not (mask > 0.5).any():
-        raise InputError(f"{config.mask or names.automask}: the mask is empty; lower its threshold.")
+        check_not_empty(mask, str(names.automask))
     return half1, half2, mask
 
 
@@ -224,17 +218,42 @@ def _say_sharpened(config: PostprocessConfig, sharpened: Sharpened) -> None:
         log.warn("the map is not sharpened: neither --auto_bfac nor --adhoc_bfac was given.")
 
 
-def _say_directions(names: PostprocessNames, cones: ConicalFsc) -> None:
+def _by_direction(
+    transforms: tuple[NDArray[Any], ...], solvent: SolventFsc | None, pixel_size_A: float, workers: int
+) -> ConicalFsc:
+    """FSC by direction of the whole maps, or within the mask and corrected for it."""
+    if solvent is None:
+        return conical_fsc(transforms[0], transforms[1], pixel_size_A, workers=workers)
+    return conical_fsc(
+        solvent.masked_transforms[0],
+        solvent.masked_transforms[1],
+        pixel_size_A,
+        randomised=solvent.randomised,
+        randomise_from=solvent.randomise_from,
+        workers=workers,
+    )
+
+
+def _say_directions(names: PostprocessNames, cones: ConicalFsc | None, resolution_A: float) -> None:
     """Tell the resolution by direction; warns when the map is better along some directions than others."""
+    if cones is None:
+        log.emit(
+            [
+                f"  + by direction:                  not told, too few coefficients in a cone at {resolution_A:.4g} A"
+            ]
+        )
+        return
     fine, coarse = np.percentile(cones.resolution_A, (5, 95))
     log.emit(
         [
             f"  + by direction, 90 %:            {fine:.4g} to {coarse:.4g} A, sphericity {cones.sphericity:.3f}"
         ]
     )
-    if cones.sphericity < POOR_SPHERICITY:
+    missing = cones.missing(resolution_A)
+    if cones.sphericity < POOR_SPHERICITY or missing > MANY_MISSING:
         log.warn(
-            f"the resolution depends on the direction (sphericity {cones.sphericity:.2f}): views are missing; look at "
+            f"the resolution depends on the direction (sphericity {cones.sphericity:.2f}, {100 * missing:.0f} % of the "
+            f"directions far behind): views are missing; look at "
             f"{names.cones_plot} and at the angular distribution of the refinement."
         )
 

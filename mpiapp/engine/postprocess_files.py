@@ -58,7 +58,7 @@ def write_results(
     """Write maps and the curves, then postprocess.star."""
     frequency = _frequency(curves, pixel_size_A)
     with _maps(names, pixel_size_A, {None: volume, **dict(enumerate(halves, 1))}, mask):
-        title = "masked-corrected FSC" if mask is not None else "unmasked FSC"
+        title = "masked-corrected FSC" if curves.within_mask else "unmasked FSC"
         write_emdb_fsc(names.emdb_xml, frequency, curves.final, title)
         write_fsc_text(names.fsc_text, frequency, curves.final)
         write_map_script(names.script, names.map(masked=mask is not None), automatic_threshold(volume))
@@ -126,10 +126,16 @@ def draw_curves(
 ) -> None:
     """Have the FSC drawn, and the FSC by direction."""
     frequency = _frequency(curves, pixel_size_A)
-    shown = {label: (frequency, curves.by_name[k]) for k, label in SHOWN.items() if k in curves.by_name}
+    names_of = {k: label for k, label in SHOWN.items() if k in curves.by_name}
+    if not curves.within_mask:  # the table holds the unmasked curve in its place
+        names_of.pop("corrected", None)
+    shown = {label: (frequency, curves.by_name[k]) for k, label in names_of.items()}
     painter.call(plot_fsc, names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
     if cones is not None:
         painter.call(plot_cones, names.cones_plot, cones, pixel_size_A)
+    else:  # what an earlier job of this name left is not of these maps
+        for left in (names.cones_plot, names.cones_plot.with_suffix(".csv")):
+            left.unlink(missing_ok=True)
 
 
 def draw_map(

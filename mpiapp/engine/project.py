@@ -13,6 +13,7 @@ from mpiapp.backend.cpu import CpuBackend
 from mpiapp.config.project import ProjectConfig
 from mpiapp.engine.inputs import make_reader, particle_data
 from mpiapp.errors import InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.io.maps_in import load_like, load_map
 from mpiapp.io.mrc import write_map, write_stack
 from mpiapp.model.aberrations import demodulation, even_gamma, fold_beam_tilt, magnify
@@ -57,6 +58,8 @@ def project(config: ProjectConfig) -> F32:
 
 
 def _run(config: ProjectConfig) -> F32:
+    for name in _outputs(config):
+        check_writable(name)
     source = load_map(config.input_map, config.angpix)
     volume, pixel = source
     if config.mask:
@@ -76,9 +79,11 @@ def _run(config: ProjectConfig) -> F32:
 def _particles(config: ProjectConfig, box: int, pixel_size_A: float) -> ParticleTable | None:
     if not config.particles:
         return None
+    from mpiapp.io.checks import check_poses
     from mpiapp.io.particles import read_particles
 
     table = read_particles(config.particles)
+    check_poses(table)
     for line in table.notices:
         log.warn(line)
     for group in table.optics:
@@ -157,20 +162,27 @@ def _contrast(
     return values * demodulation(odd, x, y).conj() if any(odd) else values
 
 
+def _outputs(config: ProjectConfig) -> list[str]:
+    """One image as .mrc; several as a stack and a STAR file that names poses and images."""
+    root = config.output_root
+    if not config.particles and config.nr_uniform < 0:
+        return [root if Path(root).suffix else f"{root}.mrc"]
+    return [f"{root}.mrcs", f"{root}.star"]
+
+
 def _write(
     config: ProjectConfig, images: F32, views: _Views, table: ParticleTable | None, pixel_size_A: float
 ) -> None:
-    """One image as .mrc; several as a stack with a STAR file that names poses and images."""
-    if table is None and config.nr_uniform < 0:
-        name = config.output_root if Path(config.output_root).suffix else f"{config.output_root}.mrc"
-        write_map(name, images, pixel_size_A)
-        log.emit([f" {name}: one projection"])
+    stack, *stars = _outputs(config)
+    if not stars:
+        write_map(stack, images, pixel_size_A)
+        log.emit([f" {stack}: one projection"])
         return
+    star = stars[0]
     import pandas as pd
 
     from mpiapp.io.star import write_star
 
-    stack, star = f"{config.output_root}.mrcs", f"{config.output_root}.star"
     write_stack(stack, images, pixel_size_A)
     names = [f"{i + 1:06d}@{stack}" for i in range(len(images))]
     if table is not None:

@@ -17,6 +17,7 @@ from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.faults import named_faults
 from mpiapp.engine.inputs import initial_poses, make_reader, optics_models, particle_data
 from mpiapp.errors import DeviceError, InputError
+from mpiapp.io.atomic import check_writable
 from mpiapp.model.arrays import to_host
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.reconstruct import hermitian_sum, real_space_map, wiener
@@ -63,7 +64,7 @@ def reconstruct(config: ReconstructConfig | None = None, **options: Any) -> F32 
 
 
 def _run(team: Team, config: ReconstructConfig) -> F32 | None:
-    from mpiapp.io.checks import check_particles
+    from mpiapp.io.checks import check_particles, check_poses
     from mpiapp.io.mrc import write_map
     from mpiapp.io.particles import read_particles
 
@@ -71,7 +72,9 @@ def _run(team: Team, config: ReconstructConfig) -> F32 | None:
     if team.is_leader:
         log.emit(log.options(config))
     check_devices(team, config)
+    check_writable(config.output)
     table = read_particles(config.input_star, root=config.root or None)
+    check_poses(table)
     if team.is_leader:
         for line in check_particles(table, ctf=config.ctf, split_halves=False):
             log.warn(line)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from mpiapp.errors import InputError
 
@@ -48,6 +49,28 @@ def atomic_file(path: str | Path, n_bytes: int | None = None) -> Iterator[Path]:
         raise InputError(_describe(path, error, n_bytes)) from error
     finally:
         _remove(temporary)
+
+
+def check_writable(path: str | Path) -> None:
+    """Make the folder of a file that is going to be written, and see that files can be made there.
+
+    Raises
+    ------
+    InputError
+        They can not, or the name is that of a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file with --o")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{path}: can not be written: {nearest} is no folder; give another name with --o")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise InputError(f"{_describe(path, error, None)}; give another name with --o") from error
 
 
 def remove_abandoned(root: str | Path) -> None:

@@ -13,7 +13,7 @@ from mpiapp.io.checks_maps import check_mask, check_reference, reference_fits
 from mpiapp.io.checks_table import CheckOptions
 from mpiapp.io.particles import ParticleTable
 
-__all__ = ["CheckOptions", "check_mask", "check_particles", "check_reference"]
+__all__ = ["CheckOptions", "check_mask", "check_particles", "check_poses", "check_reference"]
 
 _STACK_PROBLEMS = (
     checks_stacks.missing,
@@ -79,6 +79,27 @@ def check_particles(
     if sample_images:
         warnings += checks_stacks.sampled_images(table, diameter_A, sample_images)
     return warnings
+
+
+def check_poses(table: ParticleTable) -> None:
+    """Refuse particles without viewing directions, which would all count as 0.
+
+    Raises
+    ------
+    InputError
+        Columns of angles are missing; priors stand in for tilt and psi.
+    """
+    columns = table.frame.columns
+    missing = [
+        label
+        for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+        if label not in columns and not (label != "rlnAngleRot" and f"{label}Prior" in columns)
+    ]
+    if missing:
+        raise InputError(
+            f"{table.path}: no column {', '.join(missing)}, so the particles have no poses; give the particles of a "
+            "refinement or a 3D classification, e.g. run_data.star."
+        )
 
 
 def _join(problems: Iterable[str], limit: int) -> str:

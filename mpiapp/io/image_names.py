@@ -111,7 +111,9 @@ def find_base(stacks: Sequence[str], star_path: Path, root: Path | None) -> tupl
         )
     if root is not None:
         if not root.is_dir():
-            raise InputError(f"{root}: the folder given by --root does not exist; correct it.")
+            raise InputError(
+                f"{root}: the folder of the images (--root; reconstruct: --img) does not exist; correct it."
+            )
         return root.resolve(), notices
     here = Path.cwd()
     folder = star_path.resolve().parent

@@ -72,8 +72,21 @@ def load_like(path: Path | str, like: InputMap, of: Path | str) -> npt.NDArray[n
     return _alike(_read(path), path, like, of)
 
 
+def refuse_stack(path: Path | str) -> None:
+    """Refuse a file whose name says that it is a stack of images, before it is read.
+
+    Raises
+    ------
+    InputError
+        The name ends in .mrcs.
+    """
+    if str(path).endswith(".mrcs"):
+        raise InputError(f"{path}: a stack of images; give a map (.mrc).")
+
+
 def _read(path: Path | str) -> InputMap:
     """A map that is a finite cube of even edge, and the pixel size in its header, 0 where there is none."""
+    refuse_stack(path)
     density, header_A = read_map(path)
     _check_values(density, path)
     return InputMap(density, header_A)
@@ -104,9 +117,12 @@ def _alike(read: InputMap, path: Path | str, like: InputMap, of: Path | str) -> 
 def _check_values(density: npt.NDArray[np.float32], path: Path | str) -> None:
     size = " x ".join(map(str, density.shape[::-1]))
     if len(set(density.shape)) > 1 or density.shape[0] % 2:
+        like_images = density.shape[0] != density.shape[1] == density.shape[2]
+        edge = max(density.shape) + max(density.shape) % 2
         raise InputError(
             f"{path}: a map of {size} voxels; expected a cube of even edge "
-            f"(mpiapp image_handler --i map --new_box {max(density.shape) + max(density.shape) % 2} --o cube)."
+            f"(mpiapp image_handler --i map --new_box {edge} --o cube)"
+            f"{'; or is it a stack of images?' if like_images else '.'}"
         )
     bad = ~np.isfinite(density)
     if bad.any():

@@ -155,20 +155,21 @@ def correct_fsc(
 
     Parameters
     ----------
-    masked, randomised : (n_shells,) FSC of the masked maps, and of masked maps with randomised phases
+    masked : (..., n_shells) FSC of the masked maps
+    randomised : (n_shells,) FSC of masked maps with randomised phases
     randomise_from : first shell with random phases
     clip : 0 instead of a negative value (as in refinement; post-processing keeps them)
 
     Returns
     -------
-    (n_shells,) float64
+    (..., n_shells) float64
     """
     masked, randomised = np.asarray(masked, dtype=np.float64), np.asarray(randomised, dtype=np.float64)
     rest = 1.0 - randomised
     true = np.divide(masked - randomised, rest, out=np.zeros_like(masked), where=rest > 0)
     if clip:
         true = np.where(randomised > masked, 0.0, true)
-    return np.where(np.arange(masked.size) < randomise_from + 2, masked, true)
+    return np.where(np.arange(masked.shape[-1]) < randomise_from + 2, masked, true)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def sample_points(box: int, step: int, radius: float) -> NDArray[np.int64]:
     """Voxels (z, y, x) of a grid that begins at the first voxel, inside the sphere N/2 - radius: (n, 3)."""
     axis = np.arange(0, box, step)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    inside = ((grid - box // 2) ** 2).sum(1) < (box / 2 - radius) ** 2
+    inside = ((grid - box // 2) ** 2).sum(1) < max(box / 2 - radius, 0) ** 2
     return grid[inside]
 
 

@@ -13,12 +13,13 @@ from mpiapp.config.mask_create import MaskCreateConfig
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.mask_create import mask_create
 from mpiapp.engine.postprocess import postprocess
-from mpiapp.io.mrc import read_map
+from mpiapp.io.mrc import read_map, write_map
 from mpiapp.io.postprocess_star import PostprocessRecord, read_postprocess
 from mpiapp.io.star import read_star
 from mpiapp.model.fourier import forward_3d, inverse_3d
 from mpiapp.model.fsc import correct_fsc, resolution_at
 from mpiapp.model.guinier import fit_line, squared_frequencies
+from mpiapp.model.masks import soft_sphere
 from mpiapp.model.radial import filter_radially
 from mpiapp.model.sharpen import Sharpening, make_filter
 
@@ -65,6 +66,25 @@ def ours(halves: HalfMaps, mask: Path) -> list[PostprocessRecord]:
 def randomised_from(halves: HalfMaps, record: PostprocessRecord) -> int:
     box = read_map(halves.half1)[0].shape[0]
     return round(box * halves.pixel_size_A / record.general["rlnRandomiseFrom"])
+
+
+def test_a_rejected_mask_leaves_the_unmasked_curve(
+    halves: HalfMaps, call: Callable[[str], str], tmp_path: Path
+) -> None:
+    """In the corners of the box there is no signal; the corrected column and the EMDB's file hold the curve that counts."""
+    solvent, (density, pixel) = tmp_path / "solvent.mrc", read_map(halves.half1)
+    write_map(solvent, 1 - soft_sphere(len(density), 0.45 * len(density), 4), pixel)
+    (tmp_path / "theirs").mkdir()
+    call(f"relion_postprocess --i {halves.half1} --mask {solvent} --o {tmp_path}/theirs/post")
+    postprocess(i=halves.half1, mask=solvent, o=f"{tmp_path}/ours/post", verb=0)
+    records = [read_postprocess(tmp_path / f"{whose}/post.star") for whose in ("theirs", "ours")]
+    for record in records:
+        np.testing.assert_array_equal(record.fsc["corrected"], record.fsc["unmasked"])
+        assert np.abs(record.fsc["masked"] - record.fsc["unmasked"]).max() > 0.3
+    np.testing.assert_allclose(records[1].fsc["corrected"], records[0].fsc["corrected"], atol=1e-4)
+    assert records[1].general["rlnFinalResolution"] == pytest.approx(
+        records[0].general["rlnFinalResolution"], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from mpiapp.engine.inputs import initial_poses, make_reader, particle_data
 from mpiapp.engine.reconstruct import _setup
 from mpiapp.io.mrc import read_map, write_map
 from mpiapp.io.particles import read_particles
+from mpiapp.io.star import read_star, write_star
 from mpiapp.model.fourier import forward_2d
 from mpiapp.model.fsc import fsc
 from mpiapp.model.pixels import pixel_list, take_pixels
@@ -94,6 +95,49 @@ def test_bad_images_are_left_out_and_named(folder: Path, capsys: pytest.CaptureF
         assert code == 2
 
 
+@pytest.mark.parametrize("command", ["reconstruct --i bare.star", "project --i map.mrc --ang bare.star"])
+def test_particles_without_poses(folder: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert run("project --i map.mrc --o proj --nr_uniform 5") == 0
+    blocks = read_star("proj.star")
+    particles = blocks["particles"]
+    left = particles.drop(columns=["rlnAngleRot", "rlnAngleTilt"])
+    write_star("bare.star", blocks | {"particles": left})
+    assert run(f"{command} --o out.mrc") == 2
+    assert (
+        "bare.star: no column rlnAngleRot, rlnAngleTilt, so the particles have no poses"
+        in capsys.readouterr().err
+    )
+    prior = particles.rename(columns={"rlnAngleTilt": "rlnAngleTiltPrior"})
+    write_star("bare.star", blocks | {"particles": prior})
+    assert run(f"{command} --o out.mrc") == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "postprocess --i half1.mrc --mask none.mrc",
+        "postprocess --i half1.mrc --locres --mask none.mrc",
+        "reconstruct --i none.star",
+        "project --i none.mrc",
+        "mask_create --i none.mrc",
+        "image_handler --i none.mrc",
+    ],
+)
+def test_outputs_that_can_not_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Told before anything is read: the inputs are missing as well."""
+    (folder / "file").write_text("where a folder is needed")
+    assert run(f"{command} --o file/r.mrc") == 2
+    told = capsys.readouterr().err
+    assert "file/r.mrc" in told
+    assert f"can not be written: {folder}/file is no folder; give another name with --o" in told
+    if command.startswith(("reconstruct", "mask_create", "image_handler")):
+        assert run(f"{command} --o {folder}") == 2
+        assert f"{folder}: is a folder" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["file", "map.mrc"]
+
+
 def test_operations_on_a_map(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("image_handler --i map.mrc --multiply_constant 3 --add_constant 1 --flipX --o out.mrc") == 0
     true, _ = read_map(folder / "map.mrc")
@@ -127,18 +171,28 @@ def test_a_missing_device_is_told_before_anything_is_read(
         ("image_handler --i map.mrc --o b.mrc --sym C0", "not a point group"),
         ("image_handler --i map.mrc --o b.mrc --com", "refused"),
         ("image_handler --i map.mrc --o b.mrc --add none.mrc", "none.mrc: no such file"),
+        ("image_handler --i proj.mrcs --o b.mrc", "proj.mrcs: a stack of images; give a map"),
+        ("image_handler --i proj.mrcs --o b.mrc --new_box 24", "proj.mrcs: a stack of images; give a map"),
+        ("image_handler --i map.mrc --fsc proj.mrcs", "proj.mrcs: a stack of images; give a map"),
+        ("image_handler --i images.mrc --o b.mrc", "or is it a stack of images?"),
+        ("mask_create --i map.mrc --extend_inimask -40", "--extend_inimask -40 shrinks the mask to nothing"),
         ("project --i map.mrc --ctf", "add --ang"),
         ("project --i none.mrc", "none.mrc: no such file"),
         ("reconstruct --o x.mrc", "missing --i"),
         ("reconstruct --i proj.star --subset 1", "no column _rlnRandomSubset"),
         ("reconstruct --i proj.star --only_flip_phases", "add --ctf"),
         ("reconstruct --i proj.star --ewald", "refused"),
+        (
+            "reconstruct --i proj.star --img nowhere",
+            "nowhere: the folder of the images (--root; reconstruct: --img)",
+        ),
         ("reconstruct --i proj.star --fom_weighting", "no column _rlnParticleFigureOfMerit"),
     ],
 )
 def test_refused(folder: Path, capsys: pytest.CaptureFixture[str], words: str, expected: str) -> None:
-    if "proj.star" in words:
+    if "proj." in words or "images." in words:
         assert run("project --i map.mrc --o proj --nr_uniform 5") == 0
+        (folder / "images.mrc").write_bytes((folder / "proj.mrcs").read_bytes())
         capsys.readouterr()
     assert run(words) == 2
     assert expected in capsys.readouterr().err

@@ -28,6 +28,7 @@ def halves(tmp_path: Path) -> Path:
         noisy = signal + 0.2 * rng.normal(size=signal.shape)
         write_map(tmp_path / f"run_half{h}_class001_unfil.mrc", noisy, PIXEL)
     write_map(tmp_path / "mask.mrc", soft_sphere(BOX, 10, 4), PIXEL)
+    write_map(tmp_path / "empty.mrc", np.zeros((BOX,) * 3), PIXEL)
     return tmp_path
 
 
@@ -62,7 +63,6 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )  # fmt: skip
     assert code == 0, text
     assert "interpolated crossing" in text
-    assert "sphericity" in text
     script = (halves / "post/postprocess.cxc").read_text().splitlines()
     assert script[0] == "open postprocess_masked.mrc"
     assert script[1].startswith("volume #1 level ")
@@ -71,7 +71,7 @@ def test_files_of_a_job(halves: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert names == {
         ".log", ".mrc", ".star", "_masked.mrc", "_half1.mrc", "_half2.mrc", "_half1_masked.mrc",
         "_half2_masked.mrc", "_fsc.csv", "_fsc.dat", "_fsc.png", "_fsc.xml", "_guinier.csv", "_guinier.png",
-        "_slices.csv", "_slices.png", "_cones.csv", "_cones.png", ".cxc",
+        "_slices.csv", "_slices.png", ".cxc",
     }  # fmt: skip
     record = read_postprocess(halves / "post/postprocess.star")
     assert set(record.fsc) == {
@@ -121,6 +121,47 @@ def test_a_mask_that_makes_it_worse_is_not_used(halves: Path, capsys: pytest.Cap
         record = read_postprocess(halves / "post/postprocess.star")
         table = np.loadtxt(halves / "post/postprocess_fsc.dat")
         np.testing.assert_allclose(table[:, 1], record.fsc[used], atol=1e-5)
+        # what later jobs read is the curve that counted
+        np.testing.assert_allclose(table[:, 1], record.fsc["corrected"], atol=1e-5)
+        xml = (halves / "post/postprocess_fsc.xml").read_text()
+        assert ('title="unmasked FSC"' in xml) == (used == "unmasked")
+        drawn = (halves / "post/postprocess_fsc.csv").read_text()
+        assert ("\ncorrected," in drawn) == (used == "corrected")
+
+
+def test_noise_is_not_blamed_on_the_mask(halves: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 999 A the last shell above 0.143 is shell 0, where random phases correlate by definition."""
+    rng = np.random.default_rng(4)
+    for h in (1, 2):
+        noise = rng.normal(size=(BOX,) * 3)
+        write_map(halves / f"run_half{h}_class001_unfil.mrc", noise, PIXEL)
+    code, text = job(halves, "--mask", f"{halves}/mask.mrc", "--force_mask", capsys=capsys)
+    assert code == 0, text
+    assert "FINAL RESOLUTION:              999" in text
+    assert "random phases correlate" not in text
+    assert "by direction:                  not told" in text
+    assert "views are missing" not in text
+    assert not (halves / "post/postprocess_cones.png").exists()
+
+
+def test_directions_with_a_mask_that_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Solvent around the particle has an FSC of nothing: the whole maps tell the directions."""
+    box = 64
+    rng = np.random.default_rng(2)
+    ball = soft_sphere(box, 20, 3) * (1 + rng.normal(size=(box,) * 3))
+    signal = apply_bfactor(ball.astype(np.float32), PIXEL, 300.0)
+    for h in (1, 2):
+        noisy = signal + 0.05 * rng.normal(size=signal.shape)
+        write_map(tmp_path / f"run_half{h}_class001_unfil.mrc", noisy, PIXEL)
+    write_map(tmp_path / "mask.mrc", 1 - soft_sphere(box, 26, 4), PIXEL)
+    code, text = job(tmp_path, "--mask", f"{tmp_path}/mask.mrc", capsys=capsys)
+    assert code == 0, text
+    assert "The unmasked FSC is used" in text
+    assert "sphericity" in text
+    assert (tmp_path / "post/postprocess_cones.png").is_file()
+    cones = np.loadtxt(tmp_path / "post/postprocess_cones.csv", delimiter=",", skiprows=1)
+    record = read_postprocess(tmp_path / "post/postprocess.star")
+    assert np.median(cones[:, 2]) == pytest.approx(record.general["rlnFinalResolution"], rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +174,13 @@ def test_a_mask_that_makes_it_worse_is_not_used(halves: Path, capsys: pytest.Cap
         (["--auto_bfac", "--autob_lowres", "6.1"], "raise --autob_lowres"),
         (["--mask", "{}/mask.mrc", "--auto_mask"], "give either it or --mask"),
         (["--mask", "{}/mask.mrc", "--randomize_at_fsc", "0.001"], "--randomize_at_A"),
+        (["--mask", "{}/mask.mrc", "--randomize_at_A", "5"], "must be from 6.857 to 96 A"),
+        (["--mask", "{}/mask.mrc", "--randomize_at_A", "1000"], "must be from 6.857 to 96 A"),
+        (["--locres", "--locres_randomize_at", "1000"], "--locres_randomize_at 1000: "),
+        (["--locres", "--locres_randomize_at", "5"], "--locres_randomize_at 5: "),
+        (["--locres", "--i2", "{}/run_half1_class001_unfil.mrc"], "is the same map as"),
+        (["--locres", "--mask", "{}/empty.mrc"], "empty.mrc: the mask is empty"),
+        (["--locres", "--locres_sampling", "300"], "no point to sample: spheres of radius 150 A"),
         (["--ampl_corr"], "refused because it would change the result"),
         (["--locres", "--auto_bfac"], "no meaning with --locres"),
         (["--mtf", "{}/none.star"], "none.star: no such file"),
@@ -143,6 +191,19 @@ def test_refused(halves: Path, capsys: pytest.CaptureFixture[str], words: list[s
     assert code == 2, text
     assert expected in text
     assert not (halves / "post/postprocess.star").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--locres"]])
+def test_a_scaled_copy_is_no_second_half(
+    halves: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    first, _ = read_map(halves / "run_half1_class001_unfil.mrc")
+    for added, told in ((0.0, True), (0.2, False)):
+        second = 1.7 * first + added * np.random.default_rng(5).normal(size=first.shape)
+        write_map(halves / "run_half2_class001_unfil.mrc", second, PIXEL)
+        code, text = job(halves, *words, capsys=capsys)
+        assert code == 0, text
+        assert ("the half maps are not independent" in text) == told
 
 
 def test_name_without_half_needs_the_other(halves: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,9 +235,11 @@ def test_local_resolution_job(halves: Path, capsys: pytest.CaptureFixture[str]) 
         "-50",
         "--j",
         "2",
+        "--skip_fsc_weighting",
     ]
     code, text = job(halves, *words, capsys=capsys)
     assert code == 0, text
+    assert "--skip_fsc_weighting: without effect on local resolution" in text
     root = halves / "post/postprocess_locres"
     resolution, pixel = read_map(f"{root}.mrc")
     inside = soft_sphere(BOX, 8, 0) > 0

@@ -296,5 +296,7 @@ def test_optics_as_a_list_block(project: Project) -> None:
 
 
 def test_missing_root_is_refused(project: Project) -> None:
-    with pytest.raises(InputError, match="nowhere: the folder given by --root does not exist"):
+    with pytest.raises(
+        InputError, match=r"nowhere: the folder of the images \(--root; reconstruct: --img\) does not exist"
+    ):
         read_particles(project.write(), root="nowhere")
