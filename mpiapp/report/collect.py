@@ -74,6 +74,9 @@ def find_refinements(folder: Path) -> list[tuple[OutputNames, dict[int, OutputNa
             continue
         iteration = int(found["iteration"]) if found["iteration"] else None
         names = OutputNames(str(folder / found["root"]))
+        # of iterations between those of --write_every there is nothing else
+        if iteration is not None and not any(names.model(iteration, half).is_file() for half in (None, 1)):
+            continue
         parts = groups.setdefault(_CONTINUED.sub("", found["root"]), {})
         # of an iteration that was done twice the later part counts
         known = parts.get(iteration)
@@ -82,6 +85,8 @@ def find_refinements(folder: Path) -> list[tuple[OutputNames, dict[int, OutputNa
     out = []
     for parts in groups.values():
         numbered = dict(sorted((k, v) for k, v in parts.items() if k is not None))
+        if not parts:
+            continue
         newest = parts.get(None) or numbered[max(numbered)]
         # RELION leaves no optimiser file of its final iteration
         finished = None in parts or (newest.model(None).is_file() and newest.data(None).is_file())
@@ -126,8 +131,8 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
             rows.append(row)
     if finished:
         run.curves["final"] = model.classes[0].fsc
-    run.progress = {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
-    run.progress.update(written_progress(names))
+    told = {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
+    run.progress = written_progress(names) or told
     return run
 
 

@@ -155,7 +155,8 @@ def test_relions_finished_run_has_no_last_optimiser(tmp_path: Path) -> None:
 def test_page_of_a_finished_one_in_two_parts(tmp_path: Path) -> None:
     for number in (0, 1, None):
         write_iteration(tmp_path, number)
-    (tmp_path / "run_it001_optimiser.star").rename(tmp_path / "run_ct1_it001_optimiser.star")
+    for path in tmp_path.glob("run_it001_*"):
+        path.rename(path.with_name(path.name.replace("run_", "run_ct1_")))
     found = find_refinements(tmp_path)
     assert len(found) == 1
     names, iterations, finished = found[0]
@@ -188,25 +189,59 @@ def test_what_is_no_job_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_pages_take_a_small_share_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[float] = []
+    """The first page comes at once; what the others cost is what their processes tell."""
+    started: list[float] = []
     now = [0.0]
     monkeypatch.setattr("mpiapp.engine.page_writer.time.monotonic", lambda: now[0])
 
-    def build(folder: Path) -> None:
-        written.append(now[0])
-        now[0] += 4.0
+    def start(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        started.append(now[0])
+        return subprocess.Popen(["echo", "4.0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    monkeypatch.setattr("mpiapp.engine.page_writer.refresh_page", build)
+    monkeypatch.setattr("mpiapp.engine.page_writer.start_python", start)
     page = PageWriter(OutputNames(str(tmp_path / "run")))
     for iteration in range(1, 61):
         now[0] += 10.0
         page.offer({"iteration": [float(i) for i in range(1, iteration + 1)]})
-    assert written[0] == pytest.approx(110, abs=10)
-    assert 4.0 * len(written) <= 0.05 * now[0] + 1
-    assert len(written) >= 5
+        if page._working is not None:
+            page._working.wait()
+    assert started[0] == 10
+    assert 4.0 * len(started) <= 0.05 * now[0] + 4
+    assert len(started) >= 5
     text = (tmp_path / "run_progress.csv").read_text().splitlines()
     assert text[0] == "iteration"
     assert len(text) == 61
+
+
+def test_a_page_is_made_beside_the_run_and_gives_way_to_the_last_one(tmp_path: Path) -> None:
+    write_iteration(tmp_path, 0)
+    write_iteration(tmp_path, 1)
+    (tmp_path / "run_it002_optimiser.star").write_text(
+        "of an iteration without files, as --write_every leaves"
+    )
+    page = PageWriter(OutputNames(str(tmp_path / "run")))
+    page.offer({"iteration": [1.0]})
+    assert page._working is not None
+    assert page._working.wait(60) == 0
+    assert "after iteration 1" in (tmp_path / "report.html").read_text()
+    assert not page._is_working()
+    assert 0 < page.next_s == page.spent_s
+    page.spent_s = page.next_s = 0.0
+    (tmp_path / "report.html").unlink()
+    page.offer({"iteration": [1.0]})
+    page.write()
+    assert page._working is None
+    assert "after iteration 1" in (tmp_path / "report.html").read_text()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_page_that_fails_beside_the_run_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    page = PageWriter(OutputNames(str(tmp_path / "run")))
+    page.offer({"iteration": [1.0]})
+    assert page._working is not None
+    page._working.wait(60)
+    assert not page._is_working()
+    assert "report.html could not be written: InputError" in caplog.text
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
