@@ -65,7 +65,9 @@ class HalfModel:
     (2 r + 1, r + 1) on whole pixels, y and x with the origin at (r, 0); one for each class.
     """
 
-    transforms: Sequence[NDArray[np.complex64]]
+    transforms: NDArray[
+        np.complex64
+    ]  # (n_class, 2 R + 1, 2 R + 1, R + 1), without the first axis of space for averages
     sigma2: F64  # (n_optics, n_shells) noise variance per component
     data_vs_prior: F64  # (n_class, n_shells)
     scale: F64  # (n_groups,)

@@ -23,8 +23,12 @@ def to_host(array: Any) -> Any:
         return array.get()
     from cupy import ascontiguousarray, cuda
 
+    try:
+        memory = cuda.alloc_pinned_memory(array.nbytes)
+    except (RuntimeError, MemoryError):  # a machine has less of it than of ordinary memory
+        return array.get()
     # as cupyx.empty_pinned, without all of cupyx and the SciPy that it loads
-    out: np.ndarray = np.ndarray(array.shape, array.dtype, cuda.alloc_pinned_memory(array.nbytes))
+    out: np.ndarray = np.ndarray(array.shape, array.dtype, memory)
     ascontiguousarray(array).get(out=out)
     return out
 

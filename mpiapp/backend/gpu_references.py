@@ -37,8 +37,7 @@ class References:
     def __init__(self, kernels: Kernels, setup: ImagingSetup, model: HalfModel) -> None:
         cupy = kernels.cupy
         self.kernels, self.padding, self.model = kernels, float(setup.padding), model
-        transforms = [cupy.asarray(t) for t in model.transforms]
-        self.stack = transforms[0][None] if len(transforms) == 1 else cupy.stack(transforms)
+        self.stack = cupy.asarray(model.transforms)
         self.planar = self.stack.ndim == 3
 
     @property

@@ -250,7 +250,7 @@ class Task:
                 p, some, images.part(first, last), slices, kind.still, self.target, log_shift[first:last],
                 self.centre_A, per_class, sampling.family, search.fraction, search.correlate, n_shell,
             )  # fmt: skip
-            if self.errors is None and not search.correlate:
+            if (self.errors is None or not self.errors.size) and not search.correlate:
                 self.errors = score_errors(
                     p, scored, images.part(first, last), self.references, sampling.family
                 )

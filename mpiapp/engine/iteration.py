@@ -24,7 +24,7 @@ from mpiapp.engine.maximization import (
 )
 from mpiapp.engine.schedule import Policy, coarse_radius, score_radius
 from mpiapp.engine.state import HalfState, Schedule
-from mpiapp.model.arrays import to_host
+from mpiapp.model.arrays import module_of, to_host
 from mpiapp.model.averages import transform_average
 from mpiapp.model.fsc import fsc_of_half_grids, solvent_corrected_fsc
 from mpiapp.model.particles import ParticleData, Poses
@@ -134,9 +134,9 @@ class Iteration:
 
     def _half_model(self, half: HalfState, references: F32, search: Search, drift: Drift) -> HalfModel:
         if search.planar:
-            transforms = list(transform_average(self.backend.to_device(references), search.r_max))
+            transforms = transform_average(self.backend.to_device(references), search.r_max)
         else:
-            transforms = [self._transform(reference, search, drift) for reference in references]
+            transforms = self._transforms(references, search, drift)
         return HalfModel(
             transforms,
             half.sigma2,
@@ -149,6 +149,25 @@ class Iteration:
             half.offset_centre_A if search.planar else np.zeros((1, 2)),
             half.own_gain,
         )
+
+    def _transforms(self, references: F32, search: Search, drift: Drift) -> NDArray[np.complex64]:
+        """Maps as they are sliced, in one array: a list of them would have to be copied into one on a device."""
+        first = self._transform(references[0], search, drift)
+        if len(references) == 1:
+            return first[None]
+        stack = self._empty_like(first, len(references))
+        stack[0] = first
+        del first
+        for k in range(1, len(references)):
+            stack[k] = self._transform(references[k], search, drift)
+        return stack
+
+    def _empty_like(self, transform: NDArray[np.complex64], n: int) -> NDArray[np.complex64]:
+        def work() -> NDArray[np.complex64]:
+            out: NDArray[np.complex64] = module_of(transform).xp.empty((n, *transform.shape), np.complex64)
+            return out
+
+        return self.backend.within_memory("the transforms of the references", work)
 
     def _transform(self, reference: F32, search: Search, drift: Drift) -> NDArray[np.complex64]:
         """A map as it is sliced."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from mpiapp.config.common import CommonConfig
 from mpiapp.engine import messages
 from mpiapp.engine.backends import check_devices, start_backend
 from mpiapp.engine.background import BackgroundWriter
+from mpiapp.engine.faults import GOES_ON, named_faults
 from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
 from mpiapp.engine.iteration import Iteration, Options, Share
@@ -31,7 +31,6 @@ from mpiapp.engine.startup import Kind, Start, begin
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.engine.stopping import Stopping
 from mpiapp.engine.writer import Writer
-from mpiapp.errors import DeviceError, MpiappError
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.rotations import angular_distance_rows_deg, euler_to_matrix
@@ -309,20 +308,6 @@ class Job(ABC):
         return Progress(label, remaining(self.team, partial, self.shares, self._batch()), shown=shown)
 
 
-@contextmanager
-def named_memory_errors() -> Iterator[None]:
-    """Memory that runs out where nothing can be given up for it ends the run with a message, not with a traceback."""
-    try:
-        yield
-    except MemoryError as fault:
-        device = type(fault).__module__.partition(".")[0] == "cupy"
-        kind, of = (DeviceError, "GPU ") if device else (MpiappError, "")
-        raise kind(
-            f"{of}memory does not suffice ({fault}): run fewer ranks on a machine, or bin the images to a smaller box; "
-            "the run goes on from its last checkpoint with --continue"
-        ) from fault
-
-
 def work(
     team: Team,
     config: CommonConfig,
@@ -365,7 +350,7 @@ def launch(
         with session(n_sets=n_sets) as team, StopFlag(hours) as stop, failure_marker(folder):
             with watch(team, stop, abort_file(folder)):
                 try:
-                    with named_memory_errors():
+                    with named_faults(GOES_ON):
                         result = run(team, stop)
                 except Exception as fault:
                     log.to_file(f" {type(fault).__name__}: {fault}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
+from mpiapp.engine.faults import named_faults
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
 from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
@@ -76,7 +77,7 @@ def postprocess(
         config = PostprocessConfig.from_options(options)
     config.validate()
     names = PostprocessNames(config.output_root)
-    with session(n_sets=1) as team:
+    with session(n_sets=1) as team, named_faults():
         names.log.parent.mkdir(parents=True, exist_ok=True)
         log.setup(config.verb, rank=team.rank, log_file=names.log)
         try:

@@ -13,6 +13,7 @@ from mpiapp.backend.base import Backend, ImageOptions, ImagingSetup
 from mpiapp.backend.memory import reconstruction_items, total
 from mpiapp.config.reconstruct import ReconstructConfig
 from mpiapp.engine.backends import check_devices, start_backend
+from mpiapp.engine.faults import named_faults
 from mpiapp.engine.inputs import initial_poses, make_reader, optics_models, particle_data
 from mpiapp.errors import DeviceError, InputError
 from mpiapp.model.arrays import to_host
@@ -52,7 +53,7 @@ def reconstruct(config: ReconstructConfig | None = None, **options: Any) -> F32 
     if config is None:
         config = ReconstructConfig.from_options(options)
     config.validate()
-    with session(n_sets=1) as team:
+    with session(n_sets=1) as team, named_faults():
         log.setup(config.verb, rank=team.rank)
         try:
             return _run(team, config)

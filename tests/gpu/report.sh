@@ -4,7 +4,8 @@
 #   tests/gpu/report.sh                      tests, sanitizer, products, slicing, reading (5.2 GB in /dev/shm),
 #                                            reconstruction
 #   tests/gpu/report.sh FOLDER DIAMETER      also refines FOLDER/particles.star from FOLDER/ref_class001_lp60.mrc, twice:
-#                                            the first run compiles what is missing, the second is the one to quote
+#                                            the first run compiles what is missing, the second is the one to quote;
+#                                            classes, growth with particles and box, two devices where there are two
 #   PYTHON=python3 tests/gpu/report.sh ...
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -41,6 +42,9 @@ section "reading 10,000 images of 360 px from the RAM disk"
 section "reconstruction from known poses on processors and on the device"
 "$python" benchmarks/reconstruct_gpu.py /dev/shm
 
+section "post-processing with a given mask"
+(cd benchmarks && "$python" postprocess_gpu.py)
+
 [ $# -ge 2 ] || exit 0
 section "auto-refine of $1"
 for run in first second; do
@@ -52,3 +56,13 @@ for run in first second; do
 done
 cat "$out/second/run_progress.csv"
 grep -E "Scores" "$out/second.txt" | sort | uniq -c | sort -rn | head -8
+
+section "classes of $1"
+"$python" benchmarks/gpu_classes.py "$1" --plot "$out/classes.png"
+
+section "growth with particles and box"
+"$python" benchmarks/gpu_growth.py "$1" --diameter "$2" --out "$out/growth"
+
+[ "$(nvidia-smi -L | wc -l)" -ge 2 ] || exit 0
+section "four workers on one and on two devices"
+tests/gpu/two_devices.sh "$1" "$2" 5 40000

@@ -44,10 +44,10 @@ def class_case(search: Search) -> Case:
     centre = np.zeros((1, 2))
     if search.planar:
         images = [volumes[0].sum(0), volumes[0].sum(1), volumes[1].sum(2)]
-        transforms = [transform_average(image, R_MAX) for image in images]
+        transforms = np.stack([transform_average(image, R_MAX) for image in images])
         centre = np.array([[1.0, -1.0], [0.0, 2.0], [-3.0, 0.0]])
     else:
-        transforms = [transform_reference(v, R_MAX, PADDING) for v in volumes]
+        transforms = np.stack([transform_reference(v, R_MAX, PADDING) for v in volumes])
     n = len(transforms)
     # where orientations are not searched for a prior of directions is there all the same
     n_dir = search.n_directions if search.free is Free.ALL else 5

@@ -195,7 +195,7 @@ def _half_model(optics: list[OpticsModel], signal: float, noise: float, radius: 
     blurred = transform_reference(phantom() * np.float32(signal), radius, PADDING)
     scale = np.array([0.9, 1.1])
     return HalfModel(
-        transforms=[blurred],
+        transforms=blurred[None],
         sigma2=sigma2,
         data_vs_prior=np.linspace(9.0, 0.5, shells.size)[None],
         scale=scale,

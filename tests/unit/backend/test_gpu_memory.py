@@ -10,7 +10,7 @@ from fake_device import FakeCupy, OutOfMemoryError
 
 from mpiapp.backend.cpu import CpuBackend
 from mpiapp.backend.gpu_memory import first_that_fits, is_out_of_memory
-from mpiapp.engine.job import named_memory_errors
+from mpiapp.engine.faults import GOES_ON, named_faults
 from mpiapp.errors import DeviceError, MpiappError
 
 GB = 10**9
@@ -105,9 +105,28 @@ def test_memory_errors_elsewhere_are_named() -> None:
 
     with (
         pytest.raises(DeviceError, match=r"GPU memory does not suffice \(1 byte\).*--continue"),
-        named_memory_errors(),
+        named_faults(GOES_ON),
     ):
         raise Raw("1 byte")
-    with pytest.raises(MpiappError, match="^memory does not suffice") as fault, named_memory_errors():
+    with pytest.raises(MpiappError, match="^memory does not suffice") as fault, named_faults():
         raise MemoryError("2 bytes")
     assert fault.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("CUFFT_ALLOC_FAILED", r"^GPU memory does not suffice \(CUFFT_ALLOC_FAILED\)"),
+        (
+            "cudaErrorDevicesUnavailable",
+            r"^the GPU failed \(cudaErrorDevicesUnavailable\): `nvidia-smi` shows",
+        ),
+    ],
+)
+def test_faults_of_a_device_are_named(said: str, expected: str) -> None:
+    fault = type("CUDARuntimeError", (RuntimeError,), {"__module__": "cupy_backends.cuda.api.runtime"})(said)
+    with pytest.raises(DeviceError, match=expected) as found, named_faults():
+        raise fault
+    assert found.value.exit_code == 3
+    with pytest.raises(RuntimeError, match="another"), named_faults():
+        raise RuntimeError("another")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,22 +42,22 @@ def test_a_given_precision_stays(precision: str) -> None:
 
 @pytest.mark.parametrize(("errors", "expected"), [([0.01, 0.2, None], 0.2), ([None, None], None)])
 def test_ranks_choose_by_the_largest_error(
-    errors: list[float | None], expected: float | None, caplog: pytest.LogCaptureFixture
+    errors: list[float | None], expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rank of the first error takes a better precision for that of the second; the leader, which has none, tells."""
-    logging.getLogger(log.NAME).propagate = True
-    told: list[float] = []
+    judged: list[float] = []
+    said: list[str] = []
+    monkeypatch.setattr(log, "emit", said.extend)
 
     def judge(error: float) -> list[str]:
-        told.append(error)
+        judged.append(error)
         return ["a line"]
 
     backend = SimpleNamespace(take_score_error=lambda: errors[0], judge_precision=judge)
     gathered = iter([errors, [[], ["a line"]]])
     team = SimpleNamespace(allgather=lambda mine: next(gathered), is_leader=True)
     job = SimpleNamespace(team=team, backend=backend, score_error=0.0)
-    with caplog.at_level(logging.INFO):
-        Job._judge_precision(job)  # type: ignore[arg-type]
+    Job._judge_precision(job)  # type: ignore[arg-type]
     assert job.score_error == expected
-    assert told == ([] if expected is None else [expected])
-    assert caplog.messages == ([] if expected is None else ["a line"])
+    assert judged == ([] if expected is None else [expected])
+    assert said == ([] if expected is None else ["a line"])
