@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from mpiapp.config.checks import check_combinations, check_required, check_symmetry, common_warnings
 from mpiapp.config.common import (
+    CTF,
     FILES,
     MODEL,
     OR_AUTO,
     REFERENCE,
     SAMPLING,
-    SCHEDULE,
     VolumeConfig,
 )
 from mpiapp.config.gradient import GRADIENT, GradientConfig
@@ -34,11 +34,13 @@ class ClassConfig(GradientConfig):
         HALVES: "auto_refine split_random_halves auto_sampling",
     }
 
+    # noise spectra are those of images of like CTF, so a run can not go on otherwise
+    ctf: bool = option(True, "Correct for the CTF.", CTF, fixed=True)
     n_classes: int = option(1, "Number of classes.", REFERENCE, flag="K", minimum=1, fixed=True)
     n_iter: int = option(
         -1,
         "Number of iterations; -1 means 25, or 200 with --grad.",
-        SCHEDULE,
+        MODEL,
         flag="iter",
         minimum=1,
         special=(-1,),
@@ -59,6 +61,11 @@ class ClassConfig(GradientConfig):
         self.check_gradient()
         if self.allow_coarser_sampling and (self.skip_align or self.skip_rotate):
             raise ConfigError("--allow_coarser_sampling: orientations are not sampled at all; leave it out")
+        if self.center_classes and self.skip_align:
+            raise ConfigError(
+                "--center_classes: with --skip_align poses stay, so references that are moved do not fit them any more; "
+                "leave it out"
+            )
 
     @property
     def last_iteration(self) -> int:
@@ -83,6 +90,13 @@ class Class3dConfig(ClassConfig, VolumeConfig):
 
     command: ClassVar[str] = "class3d"
 
+    sigma_ang: float = option(
+        -1.0,
+        "Width of the prior of local searches; -1 searches everywhere.",
+        SAMPLING,
+        unit="deg",
+        **OR_AUTO,
+    )
     tau2_fudge: float = option(4.0, "Regularisation T. -1 means 4.", MODEL, **OR_AUTO)
 
     def check_combinations(self) -> None:

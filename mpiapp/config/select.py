@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,11 +41,13 @@ class SelectConfig(JobConfig):
             raise ConfigError(
                 "nothing tells which classes to take; give --classes 1,3, --min_fraction 0.05 or --max_resolution 15"
             )
-        self.numbers()
+        if os.path.realpath(self.data_star) == os.path.realpath(self.output):
+            raise ConfigError(f"--o {self.output}: is the file that is read; give another name")
+        self.ranges()
 
-    def numbers(self) -> set[int]:
-        """Classes that ``--classes`` names."""
-        found: set[int] = set()
+    def ranges(self) -> list[tuple[int, int]]:
+        """First and last of the classes that ``--classes`` names."""
+        found: list[tuple[int, int]] = []
         for word in self.classes.replace(",", " ").split():
             first, dash, last = word.partition("-")
             try:
@@ -55,5 +58,5 @@ class SelectConfig(JobConfig):
                 raise ConfigError(
                     f"--classes {self.classes}: {word} is no class number or range; write e.g. 1,3,5-8"
                 )
-            found |= set(range(low, high + 1))
+            found.append((low, high))
         return found

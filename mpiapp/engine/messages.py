@@ -81,8 +81,8 @@ def classes_ending(names: OutputNames, state: RunState, planar: bool) -> list[st
     number = state.schedule.iteration
     references = names.classes_stack(number) if planar else names.class_map(number, 1)
     return [
-        f" Classification ended after {number} iterations; particles: {names.data(number)}, model: "
-        f"{names.model(number)}",
+        f" Classification ended after {number} iteration{'s' if number > 1 else ''}; particles: {names.data(number)}, "
+        f"model: {names.model(number)}",
         f" References: {references}{'' if planar else ' and on'}, pictures: {names.classes_plot(number)}",
     ]
 

@@ -72,13 +72,24 @@ def read_averages(path: str) -> MapFile:
     """
     from mpiapp.io.mrc import read_map
 
+    if path.endswith(".star"):
+        raise InputError(
+            f"{path}: class averages are read from an MRC stack; give the .mrcs file that it names"
+        )
     images, size = read_map(path)
     n, y, x = images.shape
+    if n == y == x and not path.endswith(".mrcs"):
+        raise InputError(
+            f"{path}: looks like a map of {n} voxels an edge; class2d compares with averages, a stack named .mrcs"
+        )
     if y != x or y % 2:
         raise InputError(f"{path}: images of {x} x {y} px; averages must be square with an even box")
     bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))
     if bad.size:
         raise InputError(f"{path}: image {bad[0] + 1} of {n} has NaN or infinite pixels; leave it out")
+    flat = np.flatnonzero(images.min(axis=(1, 2)) == images.max(axis=(1, 2)))
+    if flat.size:
+        raise InputError(f"{path}: all pixels of image {flat[0] + 1} of {n} are the same; leave it out")
     return images, size, []
 
 

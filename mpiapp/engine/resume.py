@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpiapp.config.classify import Class3dConfig
 from mpiapp.config.common import CommonConfig
 from mpiapp.config.refine import RefineConfig
 from mpiapp.engine.inputs import Inputs
@@ -62,6 +63,8 @@ def resume(config: CommonConfig) -> Resumed:
         )
     if names.checkpoint(iteration).is_file():
         return _from_checkpoint(config, names, iteration)
+    kept = names.checkpoints()
+    last = f"the last one there is {names.optimiser(kept[-1][0])}" if kept else "check folder and name"
     if path.is_file():
         if isinstance(config, RefineConfig):
             from mpiapp.engine.resume_star import resume_from_star
@@ -69,10 +72,8 @@ def resume(config: CommonConfig) -> Resumed:
             return resume_from_star(config, path, names, iteration)
         raise InputError(
             f"--continue {path}: its checkpoint {names.checkpoint(iteration)} is not there, and a classification "
-            "goes on from a checkpoint only; start a new run from the particles and maps of that iteration"
+            f"goes on from a checkpoint only; {last}"
         )
-    kept = names.checkpoints()
-    last = f"the last one there is {names.optimiser(kept[-1][0])}" if kept else "check folder and name"
     raise InputError(f"--continue {path}: no such file (working directory {Path.cwd()}); {last}")
 
 
@@ -111,8 +112,12 @@ def _from_checkpoint(config: CommonConfig, names: OutputNames, iteration: int) -
     except (KeyError, TypeError, IndexError) as fault:
         raise InputError(
             f"{path}: written by version {provenance.get('program_version', '?')} of this program, whose "
-            f"state this one does not know ({fault}); continue with that version, or move the file away to go "
-            "on from the STAR files and maps"
+            f"state this one does not know ({fault}); continue with that version, "
+            + (
+                "or move the file away to go on from the STAR files and maps"
+                if isinstance(config, RefineConfig)
+                else "or start a new run from the particles and maps of that iteration"
+            )
         ) from fault
     if command != config.command:
         raise InputError(
@@ -120,6 +125,8 @@ def _from_checkpoint(config: CommonConfig, names: OutputNames, iteration: int) -
         )
     config = config.continued_from(options).validate()
     state.schedule.oversampling = config.oversampling
+    if isinstance(config, Class3dConfig) and config.is_given("sigma_ang"):
+        state.schedule.sigma_deg = config.sigma_ang if config.sigma_ang > 0 else None
     partial, remarks = _load_partial(names.partial_checkpoint(iteration + 1))
     later = [number for number, _ in names.checkpoints() if number > iteration]
     if later and config.output_root == names.root:

@@ -39,17 +39,17 @@ def select(config: SelectConfig) -> Selection:
         )
     model_path = Path(config.model_star) if config.model_star else _model_beside(config.data_star)
     records = read_model(model_path).classes
-    wanted = config.numbers()
-    unknown = sorted(k for k in wanted if k > len(records))
+    wanted = config.ranges()
+    unknown = [last for _, last in wanted if last > len(records)]
     if unknown:
         raise InputError(
-            f"--classes {config.classes}: {model_path} has {len(records)} classes, not {unknown[0]}"
+            f"--classes {config.classes}: {model_path} has {len(records)} classes, not {min(unknown)}"
         )
     share = np.bincount(table.class_number, minlength=len(records) + 1)[1:] / len(table)
     chosen = [
         k
         for k, record in enumerate(records, 1)
-        if (not wanted or k in wanted)
+        if (not wanted or any(first <= k <= last for first, last in wanted))
         and share[k - 1] >= config.min_fraction
         and (config.max_resolution <= 0 or record.resolution_A <= config.max_resolution)
     ]

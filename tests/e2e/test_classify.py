@@ -13,7 +13,7 @@ from test_relion_reads import ALLOWED
 
 from mpiapp.io.mrc import read_map
 from mpiapp.io.relion_files import read_model, read_optimiser
-from mpiapp.io.star import read_star
+from mpiapp.io.star import read_star, write_star
 
 pytestmark = pytest.mark.slow
 JOBS = {"class3d": CLASS3D, "class2d": CLASS2D}
@@ -103,6 +103,38 @@ def test_more_iterations(job: tuple[str, Path], project: Path) -> None:
     wrong = run(project, [other, "--continue", last, "--iter", "9"])
     assert wrong.code == 2
     assert f"mpiapp {name}" in wrong.err
+    no_ctf = run(project, [name, "--continue", last, "--iter", "9", "--no_ctf"])
+    assert no_ctf.code == 2
+    assert "--no_ctf" in no_ctf.err or "--ctf" in no_ctf.err
+    gone = f"out/run_it{ITERATIONS - 1:03d}"
+    (project / f"{gone}_checkpoint.h5").unlink(missing_ok=True)
+    early = run(project, [name, "--continue", f"{gone}_optimiser.star"])
+    assert early.code == 2
+    assert f"the last one there is out/run_it{ITERATIONS + 1:03d}_optimiser.star" in early.err
+
+
+def test_a_local_search_goes_on_from_a_global_one(job: tuple[str, Path], project: Path) -> None:
+    name, folder = job
+    shutil.copytree(folder / "out", project / "out")
+    options = ["--continue", f"out/{LAST}_optimiser.star", "--iter", str(ITERATIONS + 1), "--sigma_ang", "10"]
+    ended = run(project, [name, *options])
+    if name == "class2d":
+        assert ended.code == 2
+        return
+    assert ended.code == 0, ended
+    assert "local searches= true" in ended.out
+
+
+@pytest.mark.parametrize("flags", [["--skip_align"], ["--skip_rotate"], ["--sigma_ang", "10"]])
+def test_orientations_must_be_there_to_keep_to(project: Path, flags: list[str]) -> None:
+    path = project / "data/particles.star"
+    blocks = read_star(path)
+    blocks["particles"] = blocks["particles"].drop(columns=["rlnAngleTilt"], errors="ignore")
+    write_star(path, blocks)
+    refused = run(project, [*CLASS3D, "--o", "out/run", *flags])
+    assert refused.code == 2, refused
+    assert f"{flags[0]} keeps to the orientations in the file" in refused.err
+    assert "rlnAngleTilt" in refused.err
 
 
 def test_select(job: tuple[str, Path], tmp_path: Path) -> None:
@@ -115,8 +147,14 @@ def test_select(job: tuple[str, Path], tmp_path: Path) -> None:
     chosen = before[before["rlnClassNumber"].astype(int) == 1]
     assert list(after["rlnImageName"]) == list(chosen["rlnImageName"])
     assert list(after.columns) == list(before.columns)
-    refused = run(folder, ["select", "--i", data, "--o", str(tmp_path / "none.star"), "--classes", "9"])
-    assert refused.code == 2
+    for classes in ("9", "1-99999999999"):
+        refused = run(
+            folder, ["select", "--i", data, "--o", str(tmp_path / "none.star"), "--classes", classes]
+        )
+        assert refused.code == 2
+    onto_itself = run(folder, ["select", "--i", data, "--o", f"out/../{data}", "--classes", "1"])
+    assert onto_itself.code == 2
+    assert len(read_star(folder / data)["particles"]) == len(before)
 
 
 @pytest.mark.relion

@@ -49,6 +49,7 @@ def test_halves_are_refused(flag: str) -> None:
     [
         {"skip_align": True, "sigma_ang": 5},
         {"skip_rotate": True, "allow_coarser_sampling": True},
+        {"skip_align": True, "center_classes": True},
         {"sym": "X"},
     ],
 )
@@ -115,7 +116,7 @@ def test_refinement_refuses_the_gradient_algorithm() -> None:
 
 def test_numbers_of_classes() -> None:
     config = SelectConfig.from_options({"i": "a_it001_data.star", "o": "b.star", "classes": "1,3,5-7"})
-    assert config.validate().numbers() == {1, 3, 5, 6, 7}
+    assert config.validate().ranges() == [(1, 1), (3, 3), (5, 7)]
 
 
 @pytest.mark.parametrize("text", ["0", "a", "3-1", "1,-2"])

@@ -72,3 +72,16 @@ def test_numbers_of_references_and_classes() -> None:
     assert one_for_each(three, "refs.star", 1, given=False)[1] == 3
     with pytest.raises(InputError, match=r"3 references for --K 2"):
         one_for_each(three, "refs.star", 2, given=True)
+
+
+def test_what_is_no_stack_of_averages(tmp_path: Path) -> None:
+    write(tmp_path / "map.mrc", 1)
+    with pytest.raises(InputError, match="looks like a map of 8 voxels"):
+        read_averages(str(tmp_path / "map.mrc"))
+    with pytest.raises(InputError, match="read from an MRC stack"):
+        read_averages(str(tmp_path / "list.star"))
+    images = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)
+    images[1] = 0
+    write_stack(tmp_path / "flat.mrcs", images, 3.0)
+    with pytest.raises(InputError, match="all pixels of image 2 of 3 are the same"):
+        read_averages(str(tmp_path / "flat.mrcs"))
