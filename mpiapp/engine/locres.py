@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.locres_files import write_local
+from mpiapp.engine.memory_used import peak_memory_MiB
 from mpiapp.io.maps_in import load_like, load_map
 from mpiapp.io.mtf import read_mtf
 from mpiapp.io.outputs import PostprocessNames
@@ -121,7 +122,12 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
         filtered, inverse, weight, rows = (np.asarray(array) for array in arrays)
         total = LocalSums(filtered, inverse, weight, rows[:, 1:], rows[:, 0])
         write_local(config, names, geometry.pixel_size_A, points, total, mask)
-        log.emit([f"  + {len(points)} points in {time.monotonic() - begun:.1f} s"])
+        log.emit(
+            [
+                f"  + time:                          {time.monotonic() - begun:.1f} s for {len(points)} points",
+                f"  + peak memory:                   {peak_memory_MiB():.0f} MiB",
+            ]
+        )
 
 
 def prepare(

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.faults import named_faults
+from mpiapp.engine.memory_used import peak_memory_MiB
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
-from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
+from mpiapp.engine.postprocess_files import (
+    draw_curves,
+    draw_map,
+    finish_pictures,
+    remove_pictures,
+    write_results,
+)
 from mpiapp.errors import InputError
 from mpiapp.io.maps_in import InputMap, load_alike
 from mpiapp.io.mtf import read_mtf
@@ -117,6 +124,7 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
         curves, found = solvent_curves(config, halves, here(mask), pixel, workers)
         transforms, in_mask = found.transforms, found.masked_transforms
     cones = conical_fsc(in_mask[0], in_mask[1], pixel, workers=workers) if config.cones else None
+    remove_pictures(names)
     draw_curves(painter, names, curves, cones, pixel)
     average: NDArray[Any] = (transforms[0] + transforms[1]) * HALF
     sharpened = _filter_of(config, average, pixel, curves, mtf, workers)
@@ -136,6 +144,7 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
             f"  + Metadata file:                 {names.star}",
             f"  + FINAL RESOLUTION:              {curves.resolution_A:g}",
             f"  + time:                          {seconds:.2f} s {where}",
+            f"  + peak memory:                   {peak_memory_MiB():.0f} MiB",
         ]
     )
     if config.interpolate:

@@ -32,7 +32,7 @@ def plot_cones(path: str | Path, cones: ConicalFsc, pixel_size_A: float) -> None
         },
     )
     with figure(path, 6.0, _HEIGHT, layout="none") as fig:
-        above, below = (0.68, 2.75, 0.1, 0.29), (0.68, 0.52, 0.1, _HEIGHT - 2.05)
+        above, below = (0.68, 2.9, 0.1, 0.29), (0.68, 0.52, 0.1, _HEIGHT - 2.05)
         axes = panel(fig, "FSC within cones of 20°", ("Spatial frequency (1/Å)", "FSC"), margins=above)
         title = f"Resolution by direction, sphericity {cones.sphericity:.3f}"
         bars = panel(fig, title, ("Resolution (Å)", "Directions"), margins=below)
