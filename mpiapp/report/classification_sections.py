@@ -134,7 +134,8 @@ def _resolution(run: Run, prefix: str) -> Section:
         f"class {k + 1}, {run.model.classes[k].resolution_A:.1f} Å": run.model.classes[k].data_vs_prior
         for k in run.largest_first[:CURVES_SHOWN]
     }
-    plot_spectra(picture, frequency_of(run), shown, "Signal-to-noise ratio of the classes", level=1.0)
+    title = "Signal-to-noise ratio of the classes"
+    plot_spectra(picture, frequency_of(run), shown, title, level=1.0, name="Signal-to-noise ratio")
     caption = "Signal-to-noise ratio of the largest classes; their resolution is where it falls below 1."
     return Section("Resolution of the classes", figures=[Figure(picture, caption)])
 

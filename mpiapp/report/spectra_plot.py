@@ -17,6 +17,7 @@ def plot_spectra(
     curves: Mapping[str, ArrayLike],
     title: str,
     level: float | None = None,
+    name: str = "Power",
 ) -> None:
     """Plot power against frequency on a logarithmic scale; the numbers go to a CSV beside it.
 
@@ -25,13 +26,14 @@ def plot_spectra(
     frequency : (n,) 1/A
     curves : label -> (n,) power; what is not above 0 leaves a gap
     level : where a line is drawn across
+    name : of what is plotted
     """
     x = np.asarray(frequency, dtype=np.float64)
     shown = {label: np.array(values, dtype=np.float64) for label, values in curves.items()}
     write_csv(path, {"frequency_1_over_A": x, **shown})
     with figure(path, 5.8, 3.9, layout="none") as fig:
         # room for labels such as 2 x 10^-10
-        axes = panel(fig, title, ("Spatial frequency (1/Å)", "Power"), margins=(0.95, 0.52, 0.1, 0.29))
+        axes = panel(fig, title, ("Spatial frequency (1/Å)", name), margins=(0.95, 0.52, 0.1, 0.29))
         for i, (label, values) in enumerate(shown.items()):
             values[values <= 0] = np.nan
             axes.plot(x, values, color=COLOURS[i % len(COLOURS)], label=label)
