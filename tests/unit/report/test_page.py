@@ -192,6 +192,19 @@ def test_files_that_changed_are_read_again(tmp_path: Path) -> None:
     assert load_refinement(names, iterations, finished).progress["resolution_A"][2] == 12.0
 
 
+def test_the_table_that_the_run_keeps_comes_first(tmp_path: Path) -> None:
+    """It has what no STAR file tells; columns need not be full."""
+    for number in (0, 1, 2):
+        write_iteration(tmp_path, number)
+    (tmp_path / "run_progress.csv").write_text(
+        "iteration,resolution_A,score_error_nats,peak_memory_MiB\n1,12.5,,345\n2,11.5,0.0123,346\n"
+    )
+    page = build_report(tmp_path).read_text()
+    heads = re.findall(r"<th>(.*?)</th>", page)
+    assert heads == ["Iteration", "Current resolution (Å)", "Error of scores (nats)", "Memory (MiB)"]
+    assert re.findall(r"<td>(.*?)</td>", page) == ["1", "12.50", "", "345", "2", "11.50", "0.012", "346"]
+
+
 def test_time_by_rank() -> None:
     """Ranks from the slowest; of many the ends."""
     assert time_by_rank({"iteration": np.arange(2), "rank_000_s": np.ones(2)}) == []
