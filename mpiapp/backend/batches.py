@@ -13,6 +13,10 @@ from mpiapp.model.particles import ParticleData, Poses
 from mpiapp.model.rotations import euler_to_matrix
 from mpiapp.model.search import Search
 
+# Particles whose sums a device takes in single precision alone. Near the origin an element gets about ten numbers of each,
+# and the rounding of half a million additions is 1e-5 of the sum; of fifty million additions nothing would be left.
+PARTICLES_OF_A_SUM = 50_000
+
 
 def batches_of(
     setup: ImagingSetup, data: ParticleData, order: NDArray[np.int64], size: int

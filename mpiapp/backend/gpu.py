@@ -13,30 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import HalfModel, ImageOptions, ImagingSetup, ReadImages
-from mpiapp.backend.batches import batches_of, even_batch, neighbourhoods, runs_of
+from mpiapp.backend.batches import PARTICLES_OF_A_SUM, batches_of, neighbourhoods, runs_of
 from mpiapp.backend.gpu_arrays import device_module, to_device
-from mpiapp.backend.gpu_back_projection import PARTICLES_OF_A_SUM
 from mpiapp.backend.gpu_busy import BusyTime
 from mpiapp.backend.gpu_cache import ImageCache
 from mpiapp.backend.gpu_insertion import insert_particles
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
-from mpiapp.backend.memory import RESERVED, Load, plan_step, required
+from mpiapp.backend.memory import CACHE_SHARE, required
 from mpiapp.backend.score_precision import ScorePrecision
+from mpiapp.backend.step_plan import LANES, load_of
 from mpiapp.errors import DeviceError
 from mpiapp.model.arrays import register
 from mpiapp.model.particles import ParticleData, Poses
-from mpiapp.model.search import Free, Search
+from mpiapp.model.search import Search
 from mpiapp.model.sums import WeightedSums
 from mpiapp.model.symmetry import PointGroup
 from mpiapp.parallel.base import Team
 
 T = TypeVar("T")
-
-# batches in work at the same time: one computes while another waits for its numbers or images
-LANES = 2
-CACHE_SHARE = 0.4
 
 
 class GpuBackend:
@@ -101,9 +97,7 @@ class GpuBackend:
                 out.put(rows, part)
                 task.stopped = step(rows.size) or task.stopped
 
-            n_class = len(model.transforms)
-            size = self.batch or even_batch(len(data), self._planned_batch(setup, search, n_class), LANES)
-            batches = list(batches_of(setup, data, task.order(near), size))
+            batches = list(batches_of(setup, data, task.order(near), self.batch or task.plan.batch))
             try:
                 for rows in batches:
                     self.cache.fetch(data.take(rows), setup.optics[int(data.optics[rows[0]])].box, read)
@@ -204,15 +198,15 @@ class GpuBackend:
             return Task(self, setup, model, search, data, poses, tables)
 
         def alone(tables: bool) -> Task:
-            self._give_up_images()
+            self.give_up_images()
             return task(tables)
 
         what = f"tables and sums of an expectation step at {2 * search.r_max} of {setup.box} px"
         ways = [lambda: task(True), lambda: task(True), lambda: task(False), lambda: alone(False)]
-        needs = required(self._load(setup, search, len(model.transforms)))
+        needs = required(load_of(setup, search, len(model.transforms), len(data), self.precision.bytes))
         return first_that_fits(self.cupy, what, needs, self.memory, ways)
 
-    def _give_up_images(self) -> None:
+    def give_up_images(self) -> None:
         """Keep no more images on the device; they are read anew for each batch."""
         if self.cache.limit:
             logging.getLogger("mpiapp").warning(
@@ -235,7 +229,7 @@ class GpuBackend:
             return counted()
 
         def alone() -> T:
-            self._give_up_images()
+            self.give_up_images()
             free_unused(self.cupy)
             return counted()
 
@@ -248,24 +242,6 @@ class GpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         with self.device:
             return self.busy.take()
-
-    def _load(self, setup: ImagingSetup, search: Search, n_class: int) -> Load:
-        """What the memory of a step depends on."""
-        n_dir, n_psi = search.n_directions, search.grid.n_psi if search.free is Free.ALL else 1
-        if search.sigma_deg is not None:
-            reach = min(3 * search.sigma_deg, 180.0)
-            n_dir = int(n_dir * setup.group.order * (1 - np.cos(np.deg2rad(reach))) / 2) + 1
-            n_psi = min(n_psi, int(2 * reach / search.grid.psi_step_deg) + 1)
-        return Load(
-            setup.box, setup.padding, search.r_max, search.r_coarse, n_dir, n_psi, len(search.coarse_shifts_A),
-            search.children, n_class, search.sigma_deg is not None or search.free is not Free.ALL,
-            number_bytes=self.precision.bytes, planar=search.planar,
-        )  # fmt: skip
-
-    def _planned_batch(self, setup: ImagingSetup, search: Search, n_class: int) -> int:
-        """Images of a batch, from the memory of the device."""
-        free = self.memory - self.cache.used - RESERVED
-        return max(1, plan_step(self._load(setup, search, n_class), free // LANES).batch)
 
     def take_score_error(self) -> float | None:
         """See :class:`mpiapp.backend.base.Backend`."""

@@ -27,9 +27,6 @@ ENTRY = np.dtype(
 )
 ENTRY_WORDS = ENTRY.itemsize // 4
 
-# Particles whose sums are taken in single precision alone. Near the origin an element gets about ten numbers of each, and
-# the rounding of half a million additions is 1e-5 of the sum; of fifty million additions nothing would be left.
-PARTICLES_OF_A_SUM = 50_000
 PLANES = 16  # of a grid, that are settled at a time, as it takes memory
 
 
@@ -46,7 +43,7 @@ class Target:
     planar: bool
     # (orientations of the fine grid of all classes, n_still, 4) float32: sums that are inserted at the end
     slices: Any = None
-    kept: Any = None  # as grid, for more particles than PARTICLES_OF_A_SUM
+    kept: Any = None  # as grid, for more particles than `batches.PARTICLES_OF_A_SUM`
 
     def settle(self) -> None:
         """Add the grid to what is kept; the rounding errors of that are its new values."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ReadImages
 from mpiapp.backend.gpu_kernels import Kernels, blocks
+from mpiapp.backend.memory import images_held
 from mpiapp.model.particles import ParticleData
 
 # threads that read, each with a pinned buffer of this size (or of one image) and as much device memory
@@ -68,7 +69,7 @@ class ImageCache:
         used = self.used
         store = self._stores.get(box)
         have = 0 if store is None else len(store)
-        n = int(min(len(new), max(self.limit - used, 0) // (4 * box * box)))
+        n = images_held(len(new), box, self.limit - used)
         if not n:
             return
         cupy = self.kernels.cupy

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImageOptions, ImagingSetup, ReadImages
-from mpiapp.backend.batches import batches_of, even_batch, runs_of
-from mpiapp.backend.gpu_back_projection import ENTRY, ENTRY_WORDS, PARTICLES_OF_A_SUM, Target, back_project
+from mpiapp.backend.batches import PARTICLES_OF_A_SUM, batches_of, even_batch, runs_of
+from mpiapp.backend.gpu_back_projection import ENTRY, ENTRY_WORDS, Target, back_project
 from mpiapp.backend.gpu_images import MapSide, UnmaskedImages, make_still, mask, unmasked_rows
 from mpiapp.backend.gpu_memory import too_small
-from mpiapp.backend.memory import RESERVED, Item, insertion_items, total
+from mpiapp.backend.map_memory import insertion_items
+from mpiapp.backend.memory import RESERVED, Item, total
 from mpiapp.backend.reach import map_pixels
 from mpiapp.errors import DeviceError
 from mpiapp.model.aberrations import even_gamma, magnify
@@ -63,7 +64,7 @@ def insert_particles(
         The sums and one image do not fit in the memory of the device: before any work by plan, or when it ends.
     """
     kernels, cupy = backend.kernels, backend.cupy
-    items = insertion_items(r_max, setup.padding, max(o.box for o in setup.optics))
+    items = insertion_items(r_max, setup.padding, max(o.box for o in setup.optics), len(data))
     needs = total(items, 1)
     what = f"the sums of a reconstruction at {2 * r_max} of {setup.box} px"
     if needs > backend.memory:

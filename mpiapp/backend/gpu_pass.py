@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from mpiapp.backend.arguments import make_optics, make_pixels
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.gpu_kernels import MOST_ROWS, Kernels, Precision, blocks
+from mpiapp.backend.memory import row_length
 from mpiapp.model.interpolation import window_polynomials
 from mpiapp.model.pixels import pixel_list
 
-# rows of tables begin at multiples of this many pixels, the step of the grouped products
-ALIGNMENT = 64
 OPTICS = np.dtype([("turn", "f4", 4), ("cycles", "f4"), ("premultiplied", "f4")])
 # a shell whose reference is weaker than this fraction of the strongest is not scaled up further
 WEAKEST_SHELL = 1e-4
@@ -132,7 +131,7 @@ def make_pass(
     balance = typical[np.minimum(pixels.shell, typical.size - 1)].astype(np.float32)
     n_pix = pixels.qx.size
     n_score = n_pix if score_radius is None else int(pixel_list(radius).prefix(score_radius))
-    pitch = -(-n_pix // ALIGNMENT) * ALIGNMENT
+    pitch = row_length(radius)
     table = np.zeros(len(setup.optics), OPTICS)
     table["turn"] = optics.turn.reshape(-1, 4)
     table["cycles"] = optics.cycles

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import HalfModel, ImagingSetup
 from mpiapp.backend.gpu_kernels import Kernels
 from mpiapp.backend.gpu_pass import Pass
+from mpiapp.backend.memory import Tables
 from mpiapp.model.arrays import to_host
 from mpiapp.model.averages import average_spectrum
 from mpiapp.model.projection import reference_spectrum
@@ -21,8 +22,6 @@ from mpiapp.model.search import Search
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-# and pays when it has at most this many directions for every particle
-TABLE_DIRECTIONS_PER_PARTICLE = 8
 
 
 class References:
@@ -96,39 +95,22 @@ class Slices:
     row_of: Any  # (n_rows,) int32
 
 
-class Tables:
-    """Tables of coarse and fine slices, or the slices of a batch where a table would not pay.
-
-    Parameters
-    ----------
-    table_bytes : what a table may take.
-    """
+class SliceTables:
+    """Tables of coarse and fine slices, or the slices of a batch where there is no table."""
 
     def __init__(
-        self,
-        references: References,
-        search: Search,
-        passes: tuple[Pass, Pass],
-        n_particles: int,
-        table_bytes: float,
+        self, references: References, search: Search, passes: tuple[Pass, Pass], kept: Tables
     ) -> None:
         self.references, self.search = references, search
         self.coarse_pass, self.fine_pass = passes
-        self.n_particles, self.table_bytes = n_particles, table_bytes
         self.n_rows = references.n_class * search.n_directions
         self.coarse: Rows | None = None
         self.fine: Rows | None = None
-        if search.sigma_deg is None or self._pays(self.n_rows, self.coarse_pass):
+        if kept.coarse:
             self.coarse = references.all_rows(self.coarse_pass, search.coarse_matrices)
-        if self._pays(self.n_rows * search.children, self.fine_pass):
+        if kept.fine:
             self.fine = references.all_rows(self.fine_pass, search.fine_matrices)
         self.every_row = references.kernels.cupy.arange(self.n_rows, dtype=np.int32)
-
-    def _pays(self, rows: int, p: Pass) -> bool:
-        """Whether to slice all directions once rather than those that a batch needs."""
-        small = 2 * rows * p.pitch * p.precision.bytes <= self.table_bytes
-        few = rows <= TABLE_DIRECTIONS_PER_PARTICLE * max(self.n_particles, 64)
-        return small and (few or self.search.planar)
 
     def coarse_slices(self, rows: Any) -> Slices:
         """Slices of some coarse rows."""

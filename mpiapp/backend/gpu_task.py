@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.arguments import shift_prior, squared_offsets
 from mpiapp.backend.base import HalfModel, ImagingSetup
+from mpiapp.backend.batches import PARTICLES_OF_A_SUM
 from mpiapp.backend.candidates import rows_near
-from mpiapp.backend.gpu_back_projection import PARTICLES_OF_A_SUM, Target, insert_slices
+from mpiapp.backend.gpu_back_projection import Target, insert_slices
 from mpiapp.backend.gpu_check import score_errors
 from mpiapp.backend.gpu_coarse import global_states, in_order, local_states
 from mpiapp.backend.gpu_fine import fine_pass, joined, no_posterior, to_host
@@ -21,8 +22,10 @@ from mpiapp.backend.gpu_fixed import Sampling, fixed_sampling, fixed_states, log
 from mpiapp.backend.gpu_groups import States, group_neighbourhoods, group_states
 from mpiapp.backend.gpu_images import DeviceImages, Kind, make_kind, prepare
 from mpiapp.backend.gpu_pass import Pass, make_pass
-from mpiapp.backend.gpu_references import References, Tables
+from mpiapp.backend.gpu_references import References, SliceTables
+from mpiapp.backend.memory import SCORE_SHARE
 from mpiapp.backend.results import Outcome, batch_results
+from mpiapp.backend.step_plan import load_of, plan_step
 from mpiapp.kernels.arguments import Posterior
 from mpiapp.model.local_search import LocalNeighbourhoods
 from mpiapp.model.own_share import own_log_weight
@@ -33,13 +36,6 @@ from mpiapp.model.sums import WeightedSums
 
 if TYPE_CHECKING:
     from mpiapp.backend.gpu import GpuBackend
-
-# a table of all slices of a pass may take this share of the memory
-TABLE_SHARE = 0.1
-# sums by orientation may take this share
-SLICES_SHARE = 0.16
-# scores of a batch that are held at a time
-SCORE_SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -90,11 +86,15 @@ class Task:
         self.kinds: dict[tuple[int, float], Kind] = {
             kind: make_kind(self.kernels, setup, model, search, *kind) for kind in kinds
         }
-        for box in {box for box, _ in kinds}:
+        for box in sorted({box for box, _ in kinds}):
             of_box = np.array([o.box == box for o in setup.optics])[data.optics]
             backend.cache.reserve(box, data.particle_id[of_box])
+        load = load_of(setup, search, len(model.transforms), len(data), backend.precision.bytes)
+        self.plan = plan_step(load, backend.memory, backend.cache.used, tables)
+        if self.plan.cache < backend.cache.used:
+            backend.give_up_images()
         if search.free is Free.ALL:
-            self._make_tables(TABLE_SHARE * backend.memory if tables else 0.0)
+            self._make_tables()
 
     def _empty_grid(self) -> Any:
         r = grid_radius(self.search.r_max, self.setup.padding)
@@ -114,24 +114,19 @@ class Task:
             *common, search.r_max, search.fine_psi_deg, search.fine_shifts_A, *rest, search.r_score
         )
 
-    def _make_tables(self, limit: float) -> None:
-        """Tables of slices; what can be left out only where it takes no more than a limit in bytes."""
-        passes = (self.coarse, self.fine)
-        self.tables = Tables(self.references, self.search, passes, self.n_particles, limit)
+    def _make_tables(self) -> None:
+        """Tables of slices, and sums by orientation, as planned."""
+        self.tables = SliceTables(self.references, self.search, (self.coarse, self.fine), self.plan.tables)
         if self.search.sigma_deg is None:
             assert self.tables.coarse is not None
             self.coarse_power = self.coarse.slice_power(self.tables.coarse.table)
-        if self.tables.fine is not None:
-            self._make_slices()
-
-    def _make_slices(self) -> None:
-        """Sums by orientation, where they fit and all images share one geometry."""
-        kinds = list(self.kinds.values())
-        turns = {o.magnification for o in self.setup.optics}
-        rows = self.tables.n_rows * self.search.children * self.fine.n_psi
-        size = 16 * rows * kinds[0].still.n_pix
-        if len(kinds) == 1 and len(turns) == 1 and size <= SLICES_SHARE * self.backend.memory:
-            self.target.slices = self.cupy.zeros((rows, kinds[0].still.n_pix, 4), np.float32)
+        if self.plan.tables.sums:
+            shape = (
+                self.tables.n_rows * self.search.children * self.fine.n_psi,
+                self.plan.load.map_pixels,
+                4,
+            )
+            self.target.slices = self.cupy.zeros(shape, np.float32)
 
     def order(self, near: LocalNeighbourhoods | None) -> NDArray[np.int64]:
         """Order of the particles: neighbours on the sphere together in local searches.

@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mpiapp.backend.memory import (
-    RESERVED,
-    cache_bytes,
-    plan_step,
-    reconstruction_items,
-    required,
-    step_items,
-    total,
-)
+from mpiapp.backend.map_memory import reconstruction_items
+from mpiapp.backend.memory import RESERVED, Item, cache_bytes, image_bytes, required, total
+from mpiapp.backend.step_plan import StepPlan, plan_step
 from mpiapp.cli.console import is_leader, say
 from mpiapp.cli.options import parse
 from mpiapp.config.plan import PlanConfig
+from mpiapp.engine.device_table import Column, maps_fit, mebibytes, row, table
 from mpiapp.engine.memory_plan import Stage, stages
 from mpiapp.io.outputs import OutputNames
 from mpiapp.report.memory_plot import GB, plot_memory
 
 SUMMARY = (
-    "What a refinement on GPUs keeps in device memory, from the first iteration to the final one at full size, and "
-    "the batches that fit on a card. Nothing is run and no device is needed; the sizes are computed, not measured."
+    "What a refinement on GPUs keeps in device memory, from the first iteration to the final one at full size, by which "
+    "routes, and in which batches, as a run with --gpu decides it. Nothing is run and no device is needed; the sizes are "
+    "computed, not measured."
 )
 EXAMPLE = """\
 mpiapp plan --box 360 --angpix 1.24 --particle_diameter 330 --particles 10000
 mpiapp plan --box 256 --K 6 --gpu_memory 24 --o plan/ribosome"""
 CARDS_GB = (8.0, 11.0, 24.0, 48.0, 80.0)
+NARROW = 13
 BOXES = range(100, 601, 50)
-MB = 1 << 20
-NAME = 34
+SHOWN_GB = 24.0  # the card whose table is shown where several are compared
 Curves = dict[str, tuple[list[int], list[int]]]
 
 
@@ -42,7 +38,14 @@ def run(argv: Sequence[str]) -> int:
         return 0
     config = config.validate()
     found = stages(config)
-    say("\n".join([*_heading(config), "", *_what_lives(config, found), "", *_cards(config, found)]))
+    parts = [
+        _heading(config),
+        _stages(found),
+        _on_card(config, found),
+        _details(config, found),
+        _cards(config, found),
+    ]
+    say("\n\n".join("\n".join(part) for part in parts))
     if config.output_root:
         path = OutputNames(config.output_root).memory_plot
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,8 @@ def _heading(config: PlanConfig) -> list[str]:
         *config.notes,
         f"Box {config.box} px of {config.angpix:g} A, particle of {config.diameter_A:g} A, {config.sym.upper()}, "
         f"{_classes(config)}, padding {config.pad:g}, precision {config.precision}",
-        f"{config.particles:,} particles on {config.workers} worker(s): {_share(config):,} each",
+        f"{config.particles:,} particles on {config.workers} worker(s): {config.share:,} each, "
+        f"{config.step_particles:,} in one step",
     ]
 
 
@@ -65,76 +69,117 @@ def _classes(config: PlanConfig) -> str:
     return f"{config.n_classes} class{'es' * (config.n_classes > 1)}"
 
 
-def _share(config: PlanConfig) -> int:
-    return -(-config.particles // config.workers)
-
-
-def _what_lives(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
-    """Items against stages, in MB."""
-    columns = [{(i.name, i.per_image): i.bytes for i in step_items(stage.load)} for stage in found]
-    names = list(dict.fromkeys(key for column in columns for key in column))
-    lines = [
-        _row("MB (2^20 bytes)", [stage.name for stage in found]),
-        _row("  angular step, degrees", [f"{stage.step_deg:.3g}" for stage in found]),
-        _row("  resolution, A", [f"{stage.resolution_A:.3g}" for stage in found]),
-        _row("  image size, px", [str(stage.image_size) for stage in found]),
-        _row("  search", ["local" if stage.load.local else "global" for stage in found]),
+def _stages(found: Sequence[Stage]) -> list[str]:
+    return [
+        row("Stage", [stage.name for stage in found]),
+        row("  angular step, degrees", [f"{stage.step_deg:.3g}" for stage in found]),
+        row("  resolution, A", [f"{stage.resolution_A:.3g}" for stage in found]),
     ]
-    for per_image, heading in ((False, "On the device"), (True, "For each image of a batch")):
-        lines.append(f"{heading}:")
-        for name, each in names:
-            if each == per_image:
-                lines.append(_row(f"  {name}", [_mb(column.get((name, each))) for column in columns]))
-        sums = [sum(size for (_, each), size in column.items() if each == per_image) for column in columns]
-        lines.append(_row("  together", [_mb(size) for size in sums]))
-    lines.append("Final reconstruction at full size:")
-    items = reconstruction_items(config.box, config.pad, config.n_classes)
-    lines += [_row(f"  {item.name}", [_mb(item.bytes)]) for item in items]
-    lines.append(_row("  together", [_mb(total(items))]))
-    lines.append("Image cache of a worker, what fits on the device, the rest on the host:")
-    for kind, half in (("float32", False), ("float16", True)):
-        lines.append(_row(f"  {kind}", [_mb(cache_bytes(config.box, _share(config), half))]))
-    return lines
+
+
+def _columns(config: PlanConfig, found: Sequence[Stage], card_GB: float) -> list[Column]:
+    """All stages on a card that is empty otherwise; maps are told of with the last."""
+    memory = int(card_GB * GB - config.free_gpu_memory * 1e6)
+    cache = cache_bytes({config.box: config.share}, memory)
+    images = image_bytes(config.box) * config.share
+    columns = [Column(stage.name, plan_step(stage.load, memory, cache), images) for stage in found]
+    return [*columns[:-1], replace(columns[-1], maps=total(_map_items(config)))]
+
+
+def _shown(config: PlanConfig) -> float:
+    return config.gpu_memory if config.gpu_memory > 0 else SHOWN_GB
+
+
+def _on_card(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
+    columns = _columns(config, found, _shown(config))
+    return [*table(f"On a card of {_shown(config):g} GB, MiB", columns), *_reading(config, columns[0])]
+
+
+def _reading(config: PlanConfig, column: Column) -> list[str]:
+    """What is not kept is read again."""
+    left = column.images - column.plan.cache
+    if not left:
+        return ["Images are read once and kept on the device."]
+    size = left // 2 if config.float16 else left
+    return [f"{mebibytes(size)} MiB of images that are not kept are read again in each iteration."]
+
+
+def _details(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
+    """Items of an image and of the maps, in MiB."""
+    plans = [column.plan for column in _columns(config, found, _shown(config))]
+    columns = [{item.name: item for item in plan.items if item.per_image} for plan in plans]
+    lines = ["For each image of a batch, MiB (* scores are held for a part of the batch at a time):"]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        lines.append(row(f"  {name}", [_of_image(column.get(name)) for column in columns]))
+    lines.append("Maps at full size, MiB:")
+    items = _map_items(config)
+    lines += [row(f"  {item.name}", [mebibytes(item.bytes)]) for item in items]
+    return [*lines, row("  together", [mebibytes(total(items))])]
+
+
+def _of_image(item: Item | None) -> str:
+    if item is None:
+        return "-"
+    return mebibytes(item.bytes) + "*" * (item.limit > 0)
+
+
+def _map_items(config: PlanConfig) -> tuple[Item, ...]:
+    """What maps take at full size; one worker holds the sums of both halves."""
+    refined = config.n_halves == 2
+    return reconstruction_items(
+        config.box,
+        config.pad,
+        config.n_classes,
+        halves=2 if refined and config.workers == 1 else 1,
+        symmetric=config.sym.upper() != "C1",
+        joined=refined,
+    )
 
 
 def _cards(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
-    """Batch and route of every stage on each card."""
+    """Batch and routes of every stage on each card."""
     sizes = (config.gpu_memory,) if config.gpu_memory > 0 else CARDS_GB
-    lines = [_row("Images of a batch on a card of", [stage.name for stage in found] + ["maps", "cached"])]
-    final = total(reconstruction_items(config.box, config.pad, config.n_classes))
+    headings = [stage.name for stage in found] + ["maps", "cached"]
+    lines = [row("Images of a batch, routes, on", headings, NARROW)]
     for size in sizes:
-        free = int(size * GB - RESERVED - config.free_gpu_memory * 1e6)
-        plans = [plan_step(stage.load, free) for stage in found]
-        cells = [f"{plan.batch} {plan.route}" if plan.batch else "too small" for plan in plans]
-        spare = free - max(plan.total for plan in plans)
-        cached = max(0.0, min(1.0, spare / cache_bytes(config.box, _share(config), config.float16)))
-        fits = "fit" if final <= free else "too large"
-        lines.append(_row(f"  {size:g} GB", [*cells, fits, f"{100 * cached:.0f} %"]))
+        columns = _columns(config, found, size)
+        cells = [_cell(column.plan) + "!" * (column.plan.cache < columns[0].plan.cache) for column in columns]
+        cached = f"{100 * columns[0].kept:.0f} %"
+        lines.append(row(f"  {size:g} GB", [*cells, maps_fit(columns[-1]), cached], NARROW))
     return [
         *lines,
-        "table: slices of all fine orientations are kept; batch: they are made for each batch; local: for each image.",
-        f"{RESERVED / GB:g} GB of each card is left to CUDA. maps: the final reconstruction. cached: images on the "
-        "device beside the largest step.",
+        "Routes of the coarse and of the fine pass: d dense products with all slices, t a table of slices, i slices "
+        "interpolated",
+        "for each batch; of the sums: sl slice-space (by orientation first), sc scatter (straight into the map).",
+        "!: images are no longer kept, for want of memory. maps: whether they fit; no images: if images are kept no longer.",
+        "cached: images that stay on the device; the others are read again in each iteration. "
+        f"{RESERVED / GB:g} GB of each card is left to CUDA.",
     ]
 
 
-def _row(name: str, cells: Sequence[str]) -> str:
-    return (f"{name:<{NAME}}" + "".join(f"{cell:>11}" for cell in cells)).rstrip()
+def _cell(plan: StepPlan) -> str:
+    """Batch and first letters of the routes."""
+    if not plan.fitting:
+        return "too small"
+    letters = "".join(name[0] for name in (plan.coarse_route, plan.fine_route)) + "/" + plan.sums_route[:2]
+    return f"{plan.batch} {letters}"
 
 
-def _mb(size: int | None) -> str:
-    if size is None:
-        return "-"
-    return f"{size / MB:,.0f}" if size >= 100 * MB else f"{size / MB:.3g}"
-
-
-def _least(stage: Stage) -> int:
-    """Memory without which an expectation step does not work."""
-    return required(stage.load) + RESERVED
+def _least(config: PlanConfig, stage: Stage) -> int:
+    """Memory without which an expectation step over all particles of a worker does not work."""
+    return required(replace(stage.load, particles=config.share)) + RESERVED
 
 
 def _maps(config: PlanConfig) -> int:
-    return total(reconstruction_items(config.box, config.pad, config.n_classes)) + RESERVED
+    return total(_map_items(config)) + RESERVED
+
+
+def _class_maps(config: PlanConfig) -> int:
+    """As those of several classes, for one too, which a refinement has two halves of."""
+    symmetric = config.sym.upper() != "C1"
+    return (
+        total(reconstruction_items(config.box, config.pad, config.n_classes, symmetric=symmetric)) + RESERVED
+    )
 
 
 def _by_box(config: PlanConfig) -> Curves:
@@ -146,7 +191,10 @@ def _by_box(config: PlanConfig) -> Curves:
             replace(config, box=box, pad=pad, particle_diameter=config.diameter_A * box / config.box)
             for box in boxes
         ]
-        curves[f"expectation, padding {pad:g}"] = (boxes, [_least(stages(each)[-1]) for each in sized])
+        curves[f"expectation, padding {pad:g}"] = (
+            boxes,
+            [_least(config, stages(each)[-1]) for each in sized],
+        )
         curves[f"reconstruction, padding {pad:g}"] = (boxes, [_maps(each) for each in sized])
     return curves
 
@@ -155,10 +203,10 @@ def _by_classes(config: PlanConfig) -> Curves:
     """The last global search and the final iteration against the number of classes."""
     classes = list(range(1, max(8, config.n_classes) + 1))
     many = [replace(config, n_classes=n) for n in classes]
-    searches = [[stage for stage in stages(each) if not stage.load.local][-1] for each in many]
+    searches = [[stage for stage in stages(each) if stage.load.near is None][-1] for each in many]
     resolution = searches[0].resolution_A
     return {
-        "expectation, data to Nyquist": (classes, [_least(stages(each)[-1]) for each in many]),
-        "reconstruction": (classes, [_maps(each) for each in many]),
-        f"global search at {resolution:.2g} Å": (classes, [_least(stage) for stage in searches]),
+        "expectation, data to Nyquist": (classes, [_least(config, stages(each)[-1]) for each in many]),
+        "reconstruction of classes": (classes, [_class_maps(each) for each in many]),
+        f"global search at {resolution:.2g} Å": (classes, [_least(config, stage) for stage in searches]),
     }

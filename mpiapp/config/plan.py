@@ -33,7 +33,9 @@ class PlanConfig(JobConfig):
         -1.0, "Diameter of the mask on images; -1 takes 3/4 of the box.", DATA, unit="A", **OR_AUTO
     )
     particles: int = option(100_000, "Number of particles.", DATA, minimum=1)
-    float16: bool = option(False, "The stacks are in half precision.", DATA)
+    float16: bool = option(
+        False, "The stacks are in half precision, which halves what is read; a device keeps single.", DATA
+    )
     n_classes: int = option(1, "Number of classes.", DATA, flag="K", minimum=1, maximum=1000)
     sym: str = option("C1", "Point group: Cn, Dn, T, O, I, I1 to I4.", DATA, metavar="GROUP")
 
@@ -75,6 +77,21 @@ class PlanConfig(JobConfig):
     def diameter_A(self) -> float:
         """Diameter of the particle."""
         return self.particle_diameter if self.particle_diameter > 0 else 0.75 * self.box * self.angpix
+
+    @property
+    def n_halves(self) -> int:
+        """Sets of particles: two halves where one structure is refined, one where classes are."""
+        return 2 if self.n_classes == 1 else 1
+
+    @property
+    def share(self) -> int:
+        """Particles of a worker."""
+        return -(-self.particles // self.workers)
+
+    @property
+    def step_particles(self) -> int:
+        """Particles of a worker in one half: those of one expectation step."""
+        return -(-self.particles // max(self.workers, self.n_halves))
 
     def check_combinations(self) -> None:
         """Raise ConfigError for options that contradict each other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from mpiapp.backend.base import Backend
@@ -38,8 +39,30 @@ def check_devices(team: Team, config: DeviceOptions) -> None:
         find_devices(team)
 
 
-def start_backend(team: Team, config: DeviceOptions, threads: int, precision: str = "single") -> Backend:
-    """The backend of this rank (all ranks); ``precision`` is that of score products on a device."""
+def tell_devices(
+    team: Team, config: DeviceOptions, describe: Callable[[Mapping[int, int]], list[str]]
+) -> None:
+    """Log the device of each rank and what it would do, as `start_backend` does, but start nothing (all ranks)."""
+    if config.gpu is not None:
+        from mpiapp.backend.gpu_start import place
+
+        place(team, config.gpu, int(config.free_gpu_memory * 1e6), describe)
+
+
+def start_backend(
+    team: Team,
+    config: DeviceOptions,
+    threads: int,
+    precision: str = "single",
+    describe: Callable[[Mapping[int, int]], list[str]] | None = None,
+) -> Backend:
+    """The backend of this rank (all ranks).
+
+    Parameters
+    ----------
+    precision : of score products on a device.
+    describe : lines for the log about what devices will do, from the bytes that each rank may use of its own (leader).
+    """
     if config.gpu is None:
         from mpiapp.backend.cpu import CpuBackend
         from mpiapp.backend.heap import keep_freed_memory
@@ -49,4 +72,4 @@ def start_backend(team: Team, config: DeviceOptions, threads: int, precision: st
     from mpiapp.backend.gpu_start import start_gpu
 
     leave_free = int(config.free_gpu_memory * 1e6)
-    return start_gpu(team, config.gpu, precision, threads, leave_free, config.verb > 1)
+    return start_gpu(team, config.gpu, precision, threads, leave_free, config.verb > 1, describe)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, HalfModel, ImagingSetup, ReadImages
-from mpiapp.backend.memory import reconstruction_items, total
+from mpiapp.backend.map_memory import reconstruction_items
+from mpiapp.backend.memory import total
 from mpiapp.engine.frame import Drift
 from mpiapp.engine.maximization import (
     join_radius,
@@ -229,7 +230,8 @@ class Iteration:
         def work() -> F32:
             return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
 
-        needs = total(reconstruction_items(setup.box, setup.padding))
+        halves, symmetric = 2 if self.team.size == 1 else 1, setup.group.order > 1
+        needs = total(reconstruction_items(setup.box, setup.padding, halves=halves, symmetric=symmetric))
         return self.backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)
 
     def _spectra(self, grid: F64, fsc: F64, joined: bool = False) -> Spectra:

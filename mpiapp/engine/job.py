@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from mpiapp.backend.base import Backend, ImagingSetup, ReadImages
 from mpiapp.config.common import CommonConfig
 from mpiapp.engine import messages
-from mpiapp.engine.backends import check_devices, start_backend
+from mpiapp.engine.backends import check_devices, start_backend, tell_devices
 from mpiapp.engine.background import BackgroundWriter
+from mpiapp.engine.device_plan import device_lines, work_of
 from mpiapp.engine.faults import GOES_ON, named_faults
 from mpiapp.engine.frame import Drift, undo
 from mpiapp.engine.inputs import Inputs, make_reader
@@ -327,9 +328,23 @@ def work(
     with threadpool_limits(1):
         check_devices(team, config)
         start = begin(team, config, kind)
-        if start is None:
+        told = _describing(team, start)
+        if start.config.dry_run:
+            tell_devices(team, start.config, told)
             return None
-        return make(start_backend(team, start.config, start.threads, start.config.precision), start).run()
+        config = start.config
+        return make(start_backend(team, config, start.threads, config.precision, told), start).run()
+
+
+def _describing(team: Team, start: Start) -> Callable[[Mapping[int, int]], list[str]]:
+    """What tells the leader's log what devices will do, from the bytes that each rank may use of its own (all ranks)."""
+    everyone = team.allgather(work_of(start.shares, start.setup))
+
+    def lines_of(memory: Mapping[int, int]) -> list[str]:
+        n_class = start.halves[0].n_class
+        return device_lines(start.config, start.setup, start.schedule, n_class, everyone, memory)
+
+    return lines_of
 
 
 def launch(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import ceil, cos, floor, pi, radians
+from dataclasses import dataclass
+from functools import lru_cache
+from math import floor, pi
 
-from mpiapp.backend.memory import NUMBER_BYTES, Load
+from mpiapp.backend.memory import NUMBER_BYTES, Load, near_counts
+from mpiapp.backend.step_plan import FULL_SPHERE
 from mpiapp.config.plan import PlanConfig
 from mpiapp.engine.schedule import Policy, coarse_radius, local_sigma_deg
 from mpiapp.engine.state import Schedule
 from mpiapp.model.sampling import angular_step_deg, direction_grid, translation_lattice
-
-LOCAL_REACH = 3.0  # standard deviations of the prior
-FULL_SPHERE = 12  # HEALPix pixels of order 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,13 @@ def stages(config: PlanConfig) -> list[Stage]:
         order += 1
 
 
+def final_order(policy: Policy, order: int, oversampling: int) -> int:
+    """Sampling order of the coarse pass from a given one on that serves all shells up to Nyquist, or the finest."""
+    while last_shell(policy, order + oversampling) < policy.box // 2 and order < policy.max_healpix_order:
+        order += 1
+    return order
+
+
 def last_shell(policy: Policy, fine_order: int) -> int:
     """Highest shell that does not ask for a finer step: where pi D / d passes 360 degrees over the step."""
     frequency = 360.0 / angular_step_deg(fine_order) / (pi * policy.particle_diameter_A)
@@ -66,32 +72,30 @@ def stage(config: PlanConfig, policy: Policy, name: str, order: int, shell: int)
     )
     local = name != "start" and order >= config.auto_local_healpix_order
     r_max = config.box // 2 if name == "final" else min(shell + config.incr_size, config.box // 2)
+    n_dir, n_psi = _directions(order, config.sym), round(360.0 / angular_step_deg(order))
+    near = None
+    if local:
+        sigma = local_sigma_deg(policy, schedule)
+        near = near_counts(n_dir, n_psi, FULL_SPHERE * 4**order, angular_step_deg(order), sigma)
     load = Load(
         box=config.box,
         padding=config.pad,
         r_max=r_max,
         r_coarse=coarse_radius(policy, schedule, r_max),
-        n_dir=0,
-        n_psi=0,
+        n_dir=n_dir,
+        n_psi=n_psi,
         n_shifts=len(translation_lattice(schedule.offset_range_A, schedule.offset_step_A)),
+        near=near,
         children=4**config.oversampling,
+        psi_children=2**config.oversampling,
         classes=config.n_classes,
-        local=local,
+        particles=config.step_particles,
         number_bytes=NUMBER_BYTES[config.precision],
     )
-    step = angular_step_deg(order)
-    if local:
-        n_dir, n_psi = neighbours(order, local_sigma_deg(policy, schedule))
-    else:
-        n_dir, n_psi = direction_grid(order, config.sym).n_directions, round(360.0 / step)
     resolution = 1 / policy.frequency(config.box // 2 if name == "final" else shell)
-    return Stage(name, schedule.step_deg, resolution, replace(load, n_dir=n_dir, n_psi=n_psi))
+    return Stage(name, schedule.step_deg, resolution, load)
 
 
-def neighbours(order: int, sigma_deg: float) -> tuple[int, int]:
-    """Directions and in-plane angles of a local search: a cap and a window of three standard deviations."""
-    reach = LOCAL_REACH * sigma_deg
-    cap = (1 - cos(radians(min(reach, 180.0)))) / 2
-    step = angular_step_deg(order)
-    window = min(floor(2 * reach / step) + 1, round(360.0 / step))
-    return max(ceil(FULL_SPHERE * 4**order * cap), 1), window
+@lru_cache(maxsize=64)
+def _directions(order: int, sym: str) -> int:
+    return direction_grid(order, sym).n_directions

@@ -28,7 +28,7 @@ class Seat(NamedTuple):
 def plan_lines(
     config: CommonConfig, setup: ImagingSetup, state: RunState, seats: Sequence[Seat], n_optics: int
 ) -> list[str]:
-    """Lines for the log: who does what, and memory at the first and at the final image size."""
+    """Lines for the log: who does what, and, on processors, memory at the first and at the final image size."""
     sizes = [int((state.half == h + 1).sum()) for h in range(len(state.halves))]
     parts = f" ({sizes[0]} + {sizes[1]} in the halves)" if len(sizes) == 2 else ""
     n_class = state.halves[0].n_class
@@ -46,8 +46,10 @@ def plan_lines(
         f"symmetry= {setup.group.name}",
         f" Processes= {len(seats)} ({_roles(seats)}); threads each= {each}; seed= {state.seed}",
         f" {_beginning(config, state)}",
-        " Memory a process, MiB (estimate)      volume   accumulators   slices   total",
     ]
+    if config.gpu is not None:  # what devices hold is told once they are known
+        return head
+    head.append(" Memory a process, MiB (estimate)      volume   accumulators   slices   total")
     gradient = isinstance(config, GradientConfig) and config.grad
     last = "final iteration" if len(sizes) == 2 else "at full size"
     for label, size in (("this sampling", min(first, setup.box)), (last, setup.box)):

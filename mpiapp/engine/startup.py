@@ -79,8 +79,8 @@ class Led:
     partial: dict[str, Any] | None
 
 
-def begin(team: Team, config: CommonConfig, kind: Kind) -> Start | None:
-    """Prepare a new or a continued refinement on all ranks; None when only the plan was asked for."""
+def begin(team: Team, config: CommonConfig, kind: Kind) -> Start:
+    """Prepare a new or a continued refinement on all ranks; without a writer when only the plan was asked for."""
     led, small = None, None
     seats = [Seat(*seat) for seat in team.allgather((team.host, config.threads or team.threads))]
     with raise_together(team):
@@ -88,15 +88,14 @@ def begin(team: Team, config: CommonConfig, kind: Kind) -> Start | None:
             led = _lead(config, seats, kind)
             small = (led.config, led.inputs.setup, [str(p) for p in led.inputs.table.stack_paths])
     config, setup, stack_paths = team.bcast(small)
-    if config.dry_run:
-        return None
     names = OutputNames(config.output_root)
-    if not team.is_leader:
+    if not team.is_leader and not config.dry_run:
         log.setup(config.verb, rank=team.rank, rank_log_file=_rank_log(names, config, team.rank))
     start = _hand_out(team, led, config, names, setup)
     start.stack_paths = [Path(p) for p in stack_paths]
     if led is not None:
         start.state, start.inputs, start.partial = led.state, led.inputs, led.partial
+    if led is not None and not config.dry_run:
         start.writer = kind.writer(config, led.inputs, names, fingerprint(led.inputs))
         if config.gpu is not None:
             start.writer = BackgroundWriter(start.writer)

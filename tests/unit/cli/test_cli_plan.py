@@ -9,7 +9,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from mpiapp.backend.memory import cache_bytes
+from mpiapp.backend.step_plan import plan_step
 from mpiapp.cli.main import main
+from mpiapp.config.plan import PlanConfig
+from mpiapp.engine.memory_plan import stages
 from mpiapp.report import style
 
 SMALL = ["plan", "--box", "128", "--angpix", "2", "--particles", "5000"]
@@ -22,7 +26,13 @@ def printed(capsys: pytest.CaptureFixture[str], *options: str) -> str:
 
 def test_the_tables_name_what_lives_where_and_each_card(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys)
-    for item in ("reference, padded transform", "accumulators", "coarse scores", "prepared plane", "float16"):
+    for item in (
+        "reference, padded transform",
+        "accumulators",
+        "coarse scores",
+        "prepared plane",
+        "sums by orientation",
+    ):
         assert item in text
     cards = [line.split()[0] for line in text.splitlines() if " GB  " in line and "maps" not in line]
     assert cards == ["8", "11", "24", "48", "80"]
@@ -43,17 +53,17 @@ def test_the_plot_is_linear_in_classes_and_steep_in_the_box(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(style, "_DPI", 50)
-    assert "memory.png" in printed(capsys, "--o", str(tmp_path / "new" / "run"))
+    options = ("--particles", "80000", "--o", str(tmp_path / "new" / "run"))
+    assert "memory.png" in printed(capsys, *options)
     assert matplotlib.image.imread(tmp_path / "new" / "run_memory.png").ndim == 3
     with open(tmp_path / "new" / "run_memory.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    by_class = [
-        float(row["memory_GB"])
-        for row in rows
-        if row["against"] == "classes" and "expectation" in row["curve"]
-    ]
-    assert len(by_class) == 8
-    np.testing.assert_allclose(np.diff(by_class, 2), 0, atol=1e-6)
+    for curve in ("expectation, data to Nyquist", "reconstruction of classes"):
+        by_class = [
+            float(row["memory_GB"]) for row in rows if row["against"] == "classes" and row["curve"] == curve
+        ]
+        assert len(by_class) == 8
+        np.testing.assert_allclose(np.diff(by_class, 2), 0, atol=1e-6)
     by_box = {
         int(row["x"]): float(row["memory_GB"]) - 1
         for row in rows
@@ -61,6 +71,39 @@ def test_the_plot_is_linear_in_classes_and_steep_in_the_box(
     }
     assert sorted(by_box) == list(range(100, 601, 50))
     assert by_box[600] / by_box[300] == pytest.approx(8, rel=0.03)
+
+
+def test_images_are_kept_before_batches_fill_the_card(capsys: pytest.CaptureFixture[str]) -> None:
+    """The run reserves 40 % of the memory for them: 2,500 MiB of 24 GB."""
+    assert main(["plan", "--box", "256", "--particles", "10000", "--gpu_memory", "24"]) == 0
+    text = capsys.readouterr().out
+    kept = next(line for line in text.splitlines() if line.startswith("  images kept"))
+    assert set(kept.split()[2:]) == {"100", "%", "2,500"}
+    assert "read once and kept" in text
+    card = next(line for line in text.splitlines() if line.startswith("  24 GB"))
+    assert card.endswith("100 %")
+
+
+def test_stacks_in_half_precision_take_as_much_on_the_device(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--particles", "1000000", "--gpu_memory", "24")
+    single, half = (printed(capsys, *options, *more).splitlines() for more in ((), ("--float16",)))
+    differ = [(a, b) for a, b in zip(single, half, strict=True) if a != b]
+    assert len(differ) == 1
+    sizes = [float(line.split()[0].replace(",", "")) for line in differ[0]]
+    assert "read again in each iteration" in differ[0][0]
+    assert sizes[0] == pytest.approx(2 * sizes[1], abs=1)
+
+
+def test_batches_and_routes_are_those_that_a_run_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "--gpu_memory", "11")
+    config = PlanConfig(box=128, angpix=2.0, particles=5000, gpu_memory=11.0).validate()
+    memory = 11 << 30
+    cache = cache_bytes({128: 5000}, memory)
+    plans = [plan_step(stage.load, memory, cache) for stage in stages(config)]
+    card = next(line for line in text.splitlines() if line.startswith("  11 GB"))
+    assert card.split()[2:-3:2] == [str(plan.batch) for plan in plans]
+    rows = {line[:30].strip(): line[30:].split() for line in text.splitlines()}
+    assert [f"{plan.total / 2**20:,.0f}" for plan in plans] == rows["together, of"][::3]
 
 
 @pytest.mark.parametrize(

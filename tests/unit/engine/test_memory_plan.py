@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from mpiapp.backend.memory import near_counts
 from mpiapp.config.plan import PlanConfig
-from mpiapp.engine.memory_plan import last_shell, neighbours, stages
+from mpiapp.engine.memory_plan import final_order, last_shell, stages
 from mpiapp.engine.schedule import Policy, needed_step_deg
 from mpiapp.model.local_search import local_neighbourhoods
 from mpiapp.model.rotations import euler_to_matrix
@@ -34,7 +35,8 @@ def test_neighbours_are_as_many_as_a_local_search_finds(order: int) -> None:
     angles = [rng.uniform(0, 360, 40), np.degrees(np.arccos(rng.uniform(-1, 1, 40))), rng.uniform(0, 360, 40)]
     grid, group = direction_grid(order, "C1"), point_group("C1")
     near = local_neighbourhoods(euler_to_matrix(*angles), grid, group, sigma)
-    n_dir, n_psi = neighbours(order, sigma)
+    sphere = 12 * 4**order
+    n_dir, n_psi = near_counts(sphere, grid.n_psi, sphere, grid.psi_step_deg, sigma)
     assert n_dir == pytest.approx(near.direction.size / 40, rel=0.06)
     offset = np.abs((grid.psi_deg - angles[2][:, None] + 180) % 360 - 180)
     count = (offset < 3 * sigma).sum(axis=1)
@@ -54,8 +56,8 @@ def test_stages_go_from_the_start_to_full_size() -> None:
         assert (b.load, b.step_deg) != (a.load, a.step_deg)
     by_name = {stage.name: stage.load for stage in found}
     assert by_name["order 3"].n_dir == direction_grid(3, "D2").n_directions
-    assert not by_name["order 3"].local
-    assert by_name["order 4"].local
+    assert by_name["order 3"].near is None
+    assert by_name["order 4"].near is not None
     assert by_name["start"].r_max == 11 + 10  # 360 * 1.24 / 40 is 11.2
 
 
@@ -73,4 +75,14 @@ def test_stages_go_from_the_start_to_full_size() -> None:
 def test_extreme_sizes_have_a_plan(options: dict[str, object]) -> None:
     found = stages(PlanConfig.from_options(options).validate())
     assert found[-1].name == "final"
-    assert all(stage.load.n_dir > 0 and stage.load.n_psi > 0 for stage in found)
+    for load in (stage.load for stage in found):
+        assert min(load.n_dir, load.n_psi, *(load.near or ())) > 0
+
+
+def test_the_final_order_is_the_last_of_the_stages() -> None:
+    config = PlanConfig(box=256, particle_diameter=190.0).validate()
+    policy = Policy(256, 1.0, 190.0)
+    order = final_order(policy, 2, 1)
+    assert stages(config)[-1].load.n_dir == direction_grid(order, "C1").n_directions
+    assert last_shell(policy, order + 1) >= 128 > last_shell(policy, order)
+    assert final_order(policy, 8, 1) == 8
