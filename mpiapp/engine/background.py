@@ -62,6 +62,16 @@ class BackgroundWriter:
         drawn = self._thread.submit(self._ask, ("plots", replace(state, maps=[]), volume))
         cast("RefinementWriter", self._writer).final(state, volume, unfiltered)
         drawn.result()
+        self.write_page()
+
+    def pictures(self, state: RunState) -> None:
+        """As the writer's method of this name, and the page."""
+        self.wait()
+        self._ask(("pictures", state))
+
+    def write_page(self) -> None:
+        """As `Writer.write_page`, where pages are made that would take the place of this one."""
+        self.wait()
         self._ask(("write_page",))
 
     def wait(self, but: int = 0) -> None:

@@ -16,6 +16,7 @@ from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.half_maps import load_halves
 from mpiapp.engine.locres_files import write_local
+from mpiapp.engine.memory_used import peak_memory_MiB
 from mpiapp.engine.postprocess_curves import first_random_shell, warn_of_copies
 from mpiapp.errors import ConfigError
 from mpiapp.io.mtf import read_mtf
@@ -121,7 +122,12 @@ def local_resolution(team: Team, config: PostprocessConfig, names: PostprocessNa
         filtered, inverse, weight, rows = (np.asarray(array) for array in arrays)
         total = LocalSums(filtered, inverse, weight, rows[:, 1:], rows[:, 0])
         write_local(config, names, geometry.pixel_size_A, points, total, mask)
-        log.emit([f"  + {len(points)} points in {time.monotonic() - begun:.1f} s"])
+        log.emit(
+            [
+                f"  + time:                          {time.monotonic() - begun:.1f} s for {len(points)} points",
+                f"  + peak memory:                   {peak_memory_MiB():.0f} MiB",
+            ]
+        )
 
 
 def _points(geometry: Geometry) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+import mpiapp
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.io.chimerax import write_local_script
 from mpiapp.io.mrc import write_map
@@ -14,6 +15,7 @@ from mpiapp.io.outputs import PostprocessNames
 from mpiapp.io.star_table import Table
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.report import log
+from mpiapp.report.versions import libraries
 
 if TYPE_CHECKING:
     from mpiapp.engine.locres import LocalSums
@@ -31,7 +33,7 @@ def write_local(
 ) -> None:
     """Write all files of the job; resolution is the harmonic mean over the spheres, 0 where none reaches."""
     from mpiapp.io.star import write_star
-    from mpiapp.report.plots import plot_histogram
+    from mpiapp.report.plots import plot_histogram, plot_local_resolution
 
     seen = sums.weight > 0
     resolution = np.divide(sums.weight, sums.inverse_resolution, out=np.zeros_like(sums.weight), where=seen)
@@ -39,7 +41,9 @@ def write_local(
     write_map(names.local_resolution, resolution, pixel_size_A)
     write_map(names.locally_filtered, filtered, pixel_size_A)
     blocks = _curves(points, sums, pixel_size_A, box=resolution.shape[0])
-    write_star(names.local_fscs, blocks, config.command_line(), exact=False)
+    comment = f"mpiapp postprocess; version {mpiapp.__version__}\n{config.command_line()}"
+    comment += f"\nrandom seed {config.random_seed}\n{libraries()}"
+    write_star(names.local_fscs, blocks, comment, exact=False)
     values = resolution[mask > 0.5] if mask is not None else sums.resolution_A
     where = "voxels in the mask" if mask is not None else "points"
     plot_histogram(names.histogram, values, "Local resolution (Å)", f"Local resolution: {where}")
@@ -49,6 +53,9 @@ def write_local(
             f"{config.mask}: no voxel of the mask is in any sphere; sample more finely (--locres_sampling)."
         )
     level = automatic_threshold(filtered)
+    inside = mask > 0.5 if mask is not None else filtered > level
+    limits = (float(middle[0]), float(middle[2]))
+    plot_local_resolution(names.local_slices, resolution, filtered, inside, pixel_size_A, limits)
     write_local_script(
         names.local_script, names.locally_filtered, level, names.local_resolution, middle[0], middle[2]
     )

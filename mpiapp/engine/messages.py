@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.engine.gradient_schedule import GradientStep
+from mpiapp.engine.memory_used import peak_memory_MiB
 from mpiapp.engine.schedule import Policy, needed_step_deg
 from mpiapp.engine.state import UNKNOWN, HalfState, RunState, Schedule
 from mpiapp.io.outputs import OutputNames
@@ -19,7 +18,6 @@ from mpiapp.model.search import Free, Search
 from mpiapp.report import lines
 
 NAMED = 5
-MAXRSS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
 SHOWN = 12  # classes in a line of the log
 
 
@@ -153,7 +151,7 @@ def record(
     else:
         row["change_class"] = s.change_class
         row |= {f"class_{k:03d}": share for k, share in enumerate(state.halves[0].class_prior, 1)}
-    row["peak_memory_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MAXRSS_PER_MIB
+    row["peak_memory_MiB"] = peak_memory_MiB()
     before = len(state.history.get("iteration", []))
     for key, value in {**row, **more}.items():
         state.history.setdefault(key, [float("nan")] * before).append(float(value))

@@ -15,9 +15,16 @@ from mpiapp.backend.gpu_device import start_arrays
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.engine.faults import named_faults
 from mpiapp.engine.half_maps import check_not_empty, load_halves
+from mpiapp.engine.memory_used import peak_memory_MiB
 from mpiapp.engine.page_writer import refresh_page
 from mpiapp.engine.postprocess_curves import THRESHOLD, Curves, solvent_curves, unmasked_curve
-from mpiapp.engine.postprocess_files import draw_curves, draw_map, finish_pictures, write_results
+from mpiapp.engine.postprocess_files import (
+    draw_curves,
+    draw_map,
+    finish_pictures,
+    remove_pictures,
+    write_results,
+)
 from mpiapp.errors import InputError
 from mpiapp.io.atomic import check_writable
 from mpiapp.io.maps_in import InputMap
@@ -122,6 +129,7 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
     cones = None
     if config.cones and tells_directions(len(half2), pixel, curves.resolution_A):
         cones = _by_direction(transforms, found if curves.within_mask else None, pixel, workers)
+    remove_pictures(names)
     draw_curves(painter, names, curves, cones, pixel)
     average: NDArray[Any] = (transforms[0] + transforms[1]) * HALF
     sharpened = _filter_of(config, average, pixel, curves, mtf, workers)
@@ -141,6 +149,7 @@ def _run(config: PostprocessConfig, names: PostprocessNames, painter: Painter) -
             f"  + Metadata file:                 {names.star}",
             f"  + FINAL RESOLUTION:              {curves.resolution_A:g}",
             f"  + time:                          {seconds:.2f} s {where}",
+            f"  + peak memory:                   {peak_memory_MiB():.0f} MiB",
         ]
     )
     if config.interpolate:

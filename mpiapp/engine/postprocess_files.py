@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,9 +134,6 @@ def draw_curves(
     painter.call(plot_fsc, names.fsc_plot, shown, without_resolution={SHOWN["randomised"]})
     if cones is not None:
         painter.call(plot_cones, names.cones_plot, cones, pixel_size_A)
-    else:  # what an earlier job of this name left is not of these maps
-        for left in (names.cones_plot, names.cones_plot.with_suffix(".csv")):
-            left.unlink(missing_ok=True)
 
 
 def draw_map(
@@ -160,11 +158,22 @@ def draw_map(
     painter.call(draw_slices, names.slices_plot, take_slices(volume, pixel_size_A), "Sharpened map")
 
 
+def remove_pictures(names: PostprocessNames) -> None:
+    """Remove the pictures of an earlier job of this name: those that are there later are of this one."""
+    for picture in _pictures(names):
+        picture.unlink(missing_ok=True)
+        picture.with_suffix(".csv").unlink(missing_ok=True)
+
+
 def finish_pictures(names: PostprocessNames) -> None:
     """Make the pictures as new as the table, which was written while they were drawn: the page looks for that."""
-    for picture in (names.fsc_plot, names.guinier_plot, names.slices_plot, names.cones_plot):
+    for picture in _pictures(names):
         if picture.is_file():
             os.utime(picture)
+
+
+def _pictures(names: PostprocessNames) -> tuple[Path, ...]:
+    return (names.fsc_plot, names.guinier_plot, names.slices_plot, names.cones_plot)
 
 
 def _frequency(curves: Curves, pixel_size_A: float) -> NDArray[np.float64]:

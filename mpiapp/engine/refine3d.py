@@ -58,7 +58,7 @@ class Refinement(Job):
         s, limit = self.schedule, self.config.auto_iter_max
         if not s.converged and s.iteration >= limit:
             log.emit([f" Auto-refine: stopped after --auto_iter_max {limit} iterations"])
-            self.stopping.complete(s.iteration)
+            self.stopping.leave(s.iteration)
             return True
         return s.converged
 

@@ -93,9 +93,15 @@ class Stopping:
         if self.writer is not None:
             self.writer.complete(last)
 
+    def leave(self, last: int) -> None:
+        """What a run leaves that ends before it converges: the files of its last iteration, and its page."""
+        self.complete(last)
+        if self.writer is not None:
+            self.writer.write_page()
+
     def _end(self, last: int) -> NoReturn:
         self.catch_up()
-        self.complete(last)
+        self.leave(last)
         reason = next(text for text in self.team.allgather(self.stop.reason) if text)
         final = isinstance(self.config, RefineConfig) and self.config.force_converge
         more = " --force_converge" if final else ""

@@ -282,6 +282,11 @@ class PostprocessNames:
         return self.file("_locres_histogram.png")
 
     @property
+    def local_slices(self) -> Path:
+        """Central slices coloured by local resolution."""
+        return self.file("_locres_slices.png")
+
+    @property
     def log(self) -> Path:
         """What the terminal showed, with times."""
         return self.file(".log")

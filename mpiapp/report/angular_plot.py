@@ -45,7 +45,7 @@ def plot_angular_distribution(
     x, y = mollweide(np.arctan2(mates[:, 1], mates[:, 0]), np.arcsin(np.clip(mates[:, 2], -1, 1)))
     # About ten directions in a hexagon, within what the eye can tell apart.
     across = int(np.clip(np.sqrt(len(mates) / 8), 14, 60))
-    with figure(path, 8.4, 4.75) as fig:
+    with figure(path, 6.8, 4.0) as fig:
         axes = fig.add_subplot()
         outline = _draw_sphere(axes)
         grid = (across, _rows(across))

@@ -10,6 +10,7 @@ from mpiapp.report.collect import (
     find_postprocess,
     find_refinements,
     is_classification,
+    load_classification,
     load_refinement,
 )
 from mpiapp.report.page import PAGE, PICTURES, Section, write_page
@@ -46,21 +47,20 @@ def build_report(folder: str | Path) -> Path:
         names, iterations, finished = found
         name = Path(names.root).name
         if is_classification(iterations):
-            from mpiapp.report.classification_sections import classification_sections, load_classification
+            from mpiapp.report.classification_sections import classification_sections
 
-            parts = classification_sections(load_classification(iterations), pictures)
-            state = f"after iteration {max(iterations)}"
+            run = load_classification(iterations)
+            parts = classification_sections(run, pictures)
         else:
             from mpiapp.report.refinement_sections import refinement_sections
 
             run = load_refinement(names, iterations, finished)
             parts = refinement_sections(run, pictures)
-            state = "finished" if run.finished else f"after iteration {run.last}"
         if len(refinements) > 1:
             for part in parts:
                 part.title = f"{name}: {part.title}"
         sections += parts
-        states.append(f"{name}: {state}")
+        states.append(f"{name}: {run.state}")
     for star in posts:
         sections += postprocess_sections(star, pictures)
         states.append(f"{star.stem}: post-processed")

@@ -64,7 +64,7 @@ def plot_class_sizes(path: str | Path, history: Mapping[str, ArrayLike]) -> None
     from matplotlib.ticker import MaxNLocator
 
     names_of_axes = ("Iteration", "Share of the particles (%)")
-    with figure(path, 8.0, 4.5, layout="none") as fig:
+    with figure(path, 6.4, 3.9, layout="none") as fig:
         axes = panel(fig, "Class sizes", names_of_axes, margins=(0.68, 0.52, 1.2, 0.29))
         for place, k in enumerate(np.argsort(-sizes[:, -1], kind="stable")):
             named = place < _NAMED

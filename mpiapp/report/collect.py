@@ -26,23 +26,23 @@ _CONTINUED = re.compile(r"_ct\d+$")
 
 
 @dataclass
-class Refinement:
-    """One refinement as its files tell it.
+class Run:
+    """One refinement or classification as its files tell it.
 
     Attributes
     ----------
     names : output names of the last part of the run
-    iterations : files of each iteration found: number -> names
-    finished : whether the final files are there
-    model : of half 1 of the last iteration, or of the final one
+    last : iteration whose files are shown; None: the final ones of a refinement
+    finished : whether the final files are there, or those of the last iteration of a classification
+    model : of half 1 of that iteration, of all particles of a classification, or the final one
     optimiser : of the same
     head : comment lines of that optimiser file: version and command
     progress : column -> (n_iterations,) values, as for `plot_progress`
-    curves : FSC by iteration, the final one last under "final"
+    curves : FSC by iteration, the final one last under "final"; none of a classification
     """
 
     names: OutputNames
-    iterations: dict[int, OutputNames]
+    last: int | None
     finished: bool
     model: ModelRecord
     optimiser: OptimiserRecord
@@ -51,13 +51,20 @@ class Refinement:
     curves: dict[str, F64] = field(default_factory=dict)
 
     @property
-    def last(self) -> int | None:
-        """Iteration whose files are shown; None: the final ones."""
-        return None if self.finished else max(self.iterations)
+    def state(self) -> str:
+        """How far it is, in words."""
+        return "finished" if self.finished else f"after iteration {self.last}"
+
+    @property
+    def largest_first(self) -> NDArray[np.int64]:
+        """Indices of the classes that hold particles."""
+        shares = np.array([record.distribution for record in self.model.classes])
+        order = np.argsort(-shares, kind="stable")
+        return order[shares[order] > 0]
 
     def drawn(self, plot: Path) -> bool:
-        """Whether the run itself left this plot of its final state."""
-        return self.finished and is_newer(plot, self.names.data(None))
+        """Whether the run itself left this plot of the state that is shown."""
+        return is_newer(plot, self.names.data(self.last))
 
 
 def is_newer(picture: Path, source: Path) -> bool:
@@ -74,6 +81,9 @@ def find_refinements(folder: Path) -> list[tuple[OutputNames, dict[int, OutputNa
             continue
         iteration = int(found["iteration"]) if found["iteration"] else None
         names = OutputNames(str(folder / found["root"]))
+        # of iterations between those of --write_every there is nothing else
+        if iteration is not None and not any(names.model(iteration, half).is_file() for half in (None, 1)):
+            continue
         parts = groups.setdefault(_CONTINUED.sub("", found["root"]), {})
         # of an iteration that was done twice the later part counts
         known = parts.get(iteration)
@@ -82,6 +92,8 @@ def find_refinements(folder: Path) -> list[tuple[OutputNames, dict[int, OutputNa
     out = []
     for parts in groups.values():
         numbered = dict(sorted((k, v) for k, v in parts.items() if k is not None))
+        if not parts:
+            continue
         newest = parts.get(None) or numbered[max(numbered)]
         # RELION leaves no optimiser file of its final iteration
         finished = None in parts or (newest.model(None).is_file() and newest.data(None).is_file())
@@ -103,7 +115,27 @@ def is_classification(iterations: dict[int, OutputNames]) -> bool:
     return names.model(last).is_file() and not names.model(last, 1).is_file()
 
 
-def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], finished: bool) -> Refinement:
+def load_classification(iterations: dict[int, OutputNames]) -> Run:
+    """Read what the report shows of a classification, from the output names of its iterations.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged.
+    """
+    from mpiapp.io.relion_files import read_model, read_optimiser
+
+    last = max(iterations)
+    names = iterations[last]
+    path = names.optimiser(last)
+    optimiser = read_optimiser(path)
+    model = read_model(names.model(last), directions=False)
+    run = Run(names, last, last >= optimiser.n_iterations, model, optimiser, _head(path))
+    run.progress = written_progress(names) or _told(_rows(iterations, None, run.curves))
+    return run
+
+
+def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], finished: bool) -> Run:
     """Read what the report shows of a refinement.
 
     Raises
@@ -118,28 +150,32 @@ def load_refinement(names: OutputNames, iterations: dict[int, OutputNames], fini
     path = names.optimiser(last)
     if finished and iterations and not path.is_file():
         path = iterations[max(iterations)].optimiser(max(iterations))
-    run = Refinement(names, iterations, finished, model, read_optimiser(path), _head(path))
-    rows = []
-    for number, part in iterations.items():
-        row = _row(number, part, run.curves)
-        if row:
-            rows.append(row)
+    run = Run(names, last, finished, model, read_optimiser(path), _head(path))
+    rows = _rows(iterations, 1, run.curves)
     if finished:
         run.curves["final"] = model.classes[0].fsc
-    run.progress = {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
-    run.progress.update(written_progress(names))
+    run.progress = written_progress(names) or _told(rows)
     return run
 
 
-def _row(number: int, names: OutputNames, curves: dict[str, F64]) -> dict[str, float]:
-    """One iteration of the progress table; empty where its files are not complete."""
-    paths = (names.model(number, 1), names.optimiser(number), names.sampling(number))
-    if not all(path.is_file() for path in paths):
-        return {}
-    row, fsc = _read_row(*paths, stamps=tuple(path.stat().st_mtime_ns for path in paths))
-    if number > 0:
-        curves[str(number)] = fsc
-    return {"iteration": float(number), **row}
+def _rows(
+    iterations: dict[int, OutputNames], half: int | None, curves: dict[str, F64]
+) -> list[dict[str, float]]:
+    """Iterations of the progress table, but for those whose files are not complete; their FSC go to `curves`."""
+    rows = []
+    for number, names in iterations.items():
+        paths = (names.model(number, half), names.optimiser(number), names.sampling(number))
+        if not all(path.is_file() for path in paths):
+            continue
+        row, fsc = _read_row(*paths, stamps=tuple(path.stat().st_mtime_ns for path in paths))
+        if number > 0 and half is not None:
+            curves[str(number)] = fsc
+        rows.append({"iteration": float(number), **row})
+    return rows
+
+
+def _told(rows: list[dict[str, float]]) -> dict[str, F64]:
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
 
 
 @lru_cache(maxsize=1024)
@@ -158,9 +194,14 @@ def _read_row(
     optimiser, sampling = read_optimiser(optimiser_path), read_sampling(sampling_path, directions=False)
     fine = 2.0**-optimiser.oversampling
     fsc = model.classes[0].fsc
+    if optimiser.split_random_halves:
+        of_kind = {"resolution_0.143_A": resolution_at(fsc, 0.143, model.pixel_size_A, model.box)}
+    else:
+        of_kind = {f"class_{k:03d}": record.distribution for k, record in enumerate(model.classes, 1)}
+        of_kind["change_class"] = optimiser.change_classes
     return {
         "resolution_A": model.current_resolution_A,
-        "resolution_0.143_A": resolution_at(fsc, 0.143, model.pixel_size_A, model.box),
+        **of_kind,
         "step_deg": sampling.psi_step_deg * fine,
         "offset_step_A": sampling.offset_step_A * fine,
         "accuracy_rot_deg": optimiser.accuracy_rot_deg,

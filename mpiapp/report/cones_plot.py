@@ -12,6 +12,8 @@ from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 if TYPE_CHECKING:
     from mpiapp.model.orientation_quality import ConicalFsc
 
+_HEIGHT = 6.2  # inches
+
 
 def plot_cones(path: str | Path, cones: ConicalFsc, pixel_size_A: float) -> None:
     """Plot the FSC of all directions as a band with its extremes, and a histogram of their resolutions.
@@ -29,11 +31,11 @@ def plot_cones(path: str | Path, cones: ConicalFsc, pixel_size_A: float) -> None
             "resolution_A": cones.resolution_A,
         },
     )
-    with figure(path, 9.6, 4.3, layout="none") as fig:
-        axes = panel(fig, "FSC within cones of 20°", ("Spatial frequency (1/Å)", "FSC"), part=(0, 0.62))
-        bars = panel(
-            fig, f"Sphericity {cones.sphericity:.3f}", ("Resolution (Å)", "Directions"), part=(0.62, 1)
-        )
+    with figure(path, 6.0, _HEIGHT, layout="none") as fig:
+        above, below = (0.68, 2.9, 0.1, 0.29), (0.68, 0.52, 0.1, _HEIGHT - 2.05)
+        axes = panel(fig, "FSC within cones of 20°", ("Spatial frequency (1/Å)", "FSC"), margins=above)
+        title = f"Resolution by direction, sphericity {cones.sphericity:.3f}"
+        bars = panel(fig, title, ("Resolution (Å)", "Directions"), margins=below)
         low, middle, high = np.percentile(cones.curves, (2.5, 50, 97.5), axis=0)
         axes.fill_between(
             frequency, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="95 % of the directions"

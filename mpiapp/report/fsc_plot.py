@@ -48,7 +48,7 @@ def plot_fsc(
     _write_numbers(path, checked)
     below, above = 0.61 + _LEGEND_ROW * len(checked), 0.72
     height = max(_HEIGHT, below + above + 2.5)
-    with figure(path, 7.2, height, layout="none") as fig:
+    with figure(path, 6.0, height, layout="none") as fig:
         names = ("Resolution (Å)", "FSC")
         axes = panel(fig, title, names, margins=(0.54, below, 0.1, above), title_above=0.53)
         for (label, curve), colour in zip(checked.items(), _cycle(len(checked)), strict=True):

@@ -43,7 +43,7 @@ def plot_guinier(
         values[values < _EMPTY] = np.nan
     write_csv(path, {"squared_frequency_1_over_A2": x, **shown})
     title = "Guinier plot" + (f": B = {bfactor_A2:.1f} Å²" if bfactor_A2 else "")
-    with figure(path, 7.2, 4.6, layout="none") as fig:
+    with figure(path, 5.8, 4.2, layout="none") as fig:
         axes = panel(fig, title, ("Squared spatial frequency (1/Å²)", "ln(mean amplitude)"))
         for (name, values), colour in zip(shown.items(), COLOURS, strict=False):
             axes.plot(x, values, "o-", ms=3, color=colour, label=_LABELS[name])

@@ -24,7 +24,7 @@ def plot_histogram(path: str | Path, values: ArrayLike, label: str, title: str, 
     write_csv(path, {"from": edges[:-1], "to": edges[1:], "count": counts})
     from matplotlib.ticker import MaxNLocator
 
-    with figure(path, 6.4, 3.9) as fig:
+    with figure(path, 5.8, 3.7) as fig:
         axes = fig.add_subplot()
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=COLOURS[0], lw=0)
         if data.size:

@@ -113,19 +113,26 @@ class _Process:
 
 
 def start_python(
-    module: str, *arguments: str, pass_fds: tuple[int, ...] = (), apart: bool = False, **environment: str
+    module: str,
+    *arguments: str,
+    pass_fds: tuple[int, ...] = (),
+    apart: bool = False,
+    silent: bool = False,
+    **environment: str,
 ) -> subprocess.Popen[bytes]:
     """A Python that runs a module of this package, found as here, with pipes to and from it.
 
     Parameters
     ----------
     apart : signals of the terminal do not reach it
+    silent : it has no standard error, which who reads that of the job would wait for
     """
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if silent else None,
         pass_fds=pass_fds,
         start_new_session=apart,
         env={**os.environ, "PYTHONPATH": path, **environment},

@@ -8,6 +8,7 @@ from mpiapp.report.cones_plot import plot_cones
 from mpiapp.report.fsc_plot import plot_fsc, resolution_of_curve
 from mpiapp.report.guinier_plot import plot_guinier
 from mpiapp.report.histogram_plot import plot_histogram
+from mpiapp.report.locres_plot import plot_local_resolution
 from mpiapp.report.progress_plot import plot_progress
 from mpiapp.report.slices_plot import plot_slices
 from mpiapp.report.spectra_plot import plot_fsc_history, plot_spectra
@@ -21,6 +22,7 @@ __all__ = [
     "plot_fsc_history",
     "plot_guinier",
     "plot_histogram",
+    "plot_local_resolution",
     "plot_progress",
     "plot_slices",
     "plot_spectra",

@@ -50,6 +50,7 @@ _PANELS = (
     _Panel("Image size in use (px)", (("current_size", "current size"),), "count"),
     _Panel("Particles of the mini-batch", (("mini_batch", "mini-batch"),), "count"),
     _Panel("Step size of the gradient", (("step_size", "step size"),)),
+    _Panel("Particles that change class", (("change_class", "share"),), "fraction"),
     _Panel("Average Pmax", (("average_pmax", "largest weight of a particle"),), "fraction"),
     _Panel(
         "Time of the iteration (s)",
@@ -58,6 +59,7 @@ _PANELS = (
     ),
 )
 KNOWN_COLUMNS = ("iteration", *(name for panel in _PANELS for name, _ in panel.columns))
+_LEGEND_ROW = 0.095  # of the height of a panel
 _UNKNOWN = 900.0  # RELION writes 999 for what is not known yet
 
 
@@ -110,7 +112,18 @@ def _draw_panel(axes: Axes, panel: _Panel, columns: Mapping[str, NDArray]) -> No
     axes.grid(axis="y")
     _scale(axes, panel.scale)
     if len(panel.columns) > 1:
-        axes.legend(handlelength=1.4)
+        _legend_above(axes, len(shown))
+
+
+def _legend_above(axes: Axes, rows: int) -> None:
+    """Put the legend above what is drawn, where it covers nothing."""
+    bottom, top = axes.get_ylim()
+    more = 1 / (1 - 0.04 - _LEGEND_ROW * rows)
+    if axes.get_yscale() == "log":
+        axes.set_ylim(bottom, bottom * (top / bottom) ** more)
+    else:
+        axes.set_ylim(bottom, bottom + (top - bottom) * more)
+    axes.legend(loc="upper right", handlelength=1.4, borderaxespad=0.2)
 
 
 def _scale(axes: Axes, scale: str) -> None:

@@ -105,7 +105,8 @@ def draw_slices(path: str | Path, slices: Slices, title: str) -> None:
         fig.add_artist(_all_of(pictures))
         width_A = _cut(slices.levels[0][0][0], half).shape[1] * pixel_size_A
         _scale_bar(axes, width_A, _corner(0, 0))
-        axes.text(0.12, _SIZE[1] - 0.1, title, va="top", fontweight="bold", fontsize=12)
+        # the title may be a file's name
+        axes.text(0.12, _SIZE[1] - 0.1, title, va="top", fontweight="bold", fontsize=12, parse_math=False)
 
 
 def _corner(row: int, column: int) -> tuple[float, float]:

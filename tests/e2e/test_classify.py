@@ -48,6 +48,9 @@ def test_files_of_a_run(job: tuple[str, Path]) -> None:
     for picture in (f"{LAST}_classes.png", "run_class_sizes.png", "run_progress.png"):
         assert (out / picture).stat().st_size > 1000
     page = (out / "report.html").read_text()
+    assert "run: finished" in page
+    assert page.count("data:image/png;base64,") >= (11 if name == "class3d" else 6)
+    assert not list((out / "report_files").glob("*_slices.png"))  # those that the run left are shown
     assert "Share (%)" in page
     assert f"{n_class}, of which {np.count_nonzero(sizes)} hold particles" in page
     if name == "class2d":
@@ -83,6 +86,7 @@ def test_stop_and_continue(job: tuple[str, Path], project: Path) -> None:
     """
     stopped = run(project, [*JOBS[name], "--o", "out/run"], hook=hook)
     assert stopped.code == 75, stopped
+    assert "run: after iteration 1" in (project / "out/report.html").read_text()
     ended = run(project, [name, "--continue", "out/run_it001_optimiser.star"])
     assert ended.code == 0, ended
     assert "were done before the run was stopped" in ended.out

@@ -32,6 +32,7 @@ def job(project: Path) -> Path:
 def test_success(job: Path) -> None:
     assert run(job, [*START, "--auto_iter_max", "1"]).code == 0
     assert markers(job) == ["RELION_JOB_EXIT_SUCCESS"]
+    assert "after iteration 1" in (job / "job/report.html").read_text()  # iterations that are used up
 
 
 @pytest.mark.parametrize("more", [["--ref", "data/nothing.mrc"], ["--precision", "half"], ["--pad", "9"]])
@@ -63,6 +64,7 @@ def test_an_abort_from_relions_interface(job: Path, undisturbed: Path) -> None:
     assert ended.code == 75
     assert "RELION_JOB_ABORT_NOW found" in ended.err
     assert "RELION_JOB_EXIT_ABORTED" in markers(job)
+    assert "after iteration 1" in (job / "job/report.html").read_text()
     again = run(job, ["refine3d", "--continue", "job/run_it001_optimiser.star", "--pipeline_control", "job/"])
     assert again.code == 0
     assert markers(job) == ["RELION_JOB_EXIT_SUCCESS"]

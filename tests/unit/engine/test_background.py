@@ -47,6 +47,9 @@ class Recorder:
     def final(self, state: RunState, volume: np.ndarray, unfiltered: list[np.ndarray]) -> None:
         np.savez(self.folder / "final.npz", process=os.getpid())
 
+    def pictures(self, state: RunState) -> None:
+        np.savez(self.folder / "pictures.npz", map=state.maps[0], process=os.getpid())
+
     def write_page(self) -> None:
         assert (self.folder / "final.npz").is_file()
         np.savez(self.folder / "page.npz", process=os.getpid())
@@ -95,6 +98,10 @@ def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.
     assert final["process"] == os.getpid()
     assert drawn["process"] == page["process"] == first["process"]
     np.testing.assert_array_equal(drawn["map"], state.maps[0][0])
+    writer.pictures(state)
+    pictures = np.load(tmp_path / "pictures.npz")
+    assert pictures["process"] == first["process"]
+    np.testing.assert_array_equal(pictures["map"], state.maps[0])
     assert "iteration 2" in caplog.text
     writer.close()
     assert writer._helper.returncode == 0

@@ -29,6 +29,7 @@ from mpiapp.report.plots import (
     plot_spectra,
     resolution_of_curve,
 )
+from mpiapp.report.progress_plot import KNOWN_COLUMNS
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def test_fsc_curves_and_resolutions(tmp_path: Path, drawn: list[Any]) -> None:
         "unmasked:  10.00 Å at 0.143,  25.00 Å at 0.5",
         "model:  ≤ 12.50 Å at 0.143,  ≤ 12.50 Å at 0.5",
     ]
-    assert matplotlib.image.imread(path).shape == (230, 360, 3)
+    assert matplotlib.image.imread(path).shape == (230, 300, 3)
 
 
 def crowded(figure: Any) -> list[str]:
@@ -280,6 +281,23 @@ def test_progress_table_and_panels(tmp_path: Path, drawn: list[Any]) -> None:
     assert tops == [10, 8, 6, 11, 10, 9]  # maximization stands on expectation
     low, high = panels["Resolution (Å)"].get_ylim()
     assert low > high  # better is up
+
+
+def test_no_legend_of_the_progress_covers_a_curve(tmp_path: Path, drawn: list[Any]) -> None:
+    """Curves that fill their panels to the upper right corner."""
+    rising = np.geomspace(0.1, 100, 9)
+    names = [name for name in KNOWN_COLUMNS if name not in ("iteration", "average_pmax", "change_class")]
+    columns = {name: rising[:: -1 if name.startswith("resolution") else 1] for name in names}
+    plot_progress(tmp_path / "progress.png", {"iteration": np.arange(9), **columns})
+    covering = [axes for axes in drawn[0].axes if axes.get_legend() is not None]
+    assert len(covering) == 4
+    for axes in covering:
+        box = axes.get_legend().get_window_extent()
+        for line in axes.get_lines():
+            points = axes.transData.transform(np.column_stack(line.get_data()))
+            assert not any(box.contains(x, y) for x, y in points), axes.get_title()
+        for bar in axes.patches:
+            assert bar.get_window_extent().y1 <= box.y0
 
 
 def test_progress_of_one_iteration_and_of_a_wrong_table(tmp_path: Path) -> None:
