@@ -19,6 +19,7 @@ from mpiapp.report import log
 from mpiapp.report.painter import start_python
 
 SHARE = 0.05  # CPU time of pages between the first and the last, of the time of the run
+FIRST_AFTER_S = 20.0  # there is one at the end, which comes soon in shorter runs
 FIRST_GUESS_S = 5.0  # what a page is taken to cost that did not tell
 NICE = 10  # the ranks of the run come first
 
@@ -34,12 +35,12 @@ def refresh_page(folder: Path) -> None:
 
 
 class PageWriter:
-    """Writes the progress table after every iteration, and the page after the first and when it may cost time again."""
+    """Writes the progress table after every iteration, and the page when it may cost time."""
 
     def __init__(self, names: OutputNames) -> None:
         self.names = names
         self.began = time.monotonic()
-        self.spent_s, self.next_s = 0.0, 0.0  # nothing: the first page comes at once
+        self.spent_s, self.next_s = 0.0, SHARE * FIRST_AFTER_S
         self._working: subprocess.Popen[bytes] | None = None
 
     def offer(self, history: Mapping[str, Sequence[float]]) -> None:

@@ -31,6 +31,7 @@ from mpiapp.report.run_sections import (
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
 
+ENOUGH_VIEWS = 500  # of a class; the pattern of fewer is chance
 MAPS_SHOWN = 4  # a picture of slices has up to half a megabyte
 CURVES_SHOWN = 7  # that colours tell apart
 
@@ -171,7 +172,7 @@ def _orientations(run: Run, table: ParticleTable, prefix: str) -> Section:
     symmetry = symmetry_of(run)
     for k in run.largest_first[:MAPS_SHOWN].tolist() if len(run.model.classes) > 1 else []:
         mine = table.class_number == k + 1
-        if not mine.any():
+        if np.count_nonzero(mine) < ENOUGH_VIEWS:
             continue
         picture = Path(f"{prefix}_class{k + 1:03d}_angdist.png")
         plot_angular_distribution(

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from mpiapp.report.style import COLOURS, FAINT, figure, panel, write_csv
 
+# a range of so much has ticks enough at powers of ten: those between take most of the time of the picture
+MANY = 1e3
+
 
 def plot_spectra(
     path: str | Path,
@@ -28,6 +31,8 @@ def plot_spectra(
     level : where a line is drawn across
     name : of what is plotted
     """
+    from matplotlib.ticker import NullLocator
+
     x = np.asarray(frequency, dtype=np.float64)
     shown = {label: np.array(values, dtype=np.float64) for label, values in curves.items()}
     write_csv(path, {"frequency_1_over_A": x, **shown})
@@ -40,6 +45,9 @@ def plot_spectra(
         if level is not None:
             axes.axhline(level, color=FAINT, lw=0.9, ls="--")
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high > MANY * low:
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.set_xlim(0, x[-1])
         axes.grid(axis="both")
         axes.legend(ncols=2 if len(shown) > 5 else 1)

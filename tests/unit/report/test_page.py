@@ -242,8 +242,11 @@ def test_page_of_a_finished_one_in_two_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_page_of_relions_classification(tmp_path: Path, dimensions: int) -> None:
+def test_page_of_relions_classification(
+    tmp_path: Path, dimensions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything is told from its files: it leaves no table of its progress and no picture."""
+    monkeypatch.setattr("mpiapp.report.classification_sections.ENOUGH_VIEWS", 1)
     for number in (0, 1):
         write_class_iteration(tmp_path, number, dimensions)
     assert "after iteration 1" in check_self_contained(build_report(tmp_path)).text
@@ -298,7 +301,7 @@ def test_what_is_no_job_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_pages_take_a_small_share_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first page comes at once; what the others cost is what their processes tell."""
+    """The first page comes after 20 s; what the others cost is what their processes tell."""
     started: list[float] = []
     now = [0.0]
     monkeypatch.setattr("mpiapp.engine.page_writer.time.monotonic", lambda: now[0])
@@ -314,7 +317,7 @@ def test_pages_take_a_small_share_of_a_run(tmp_path: Path, monkeypatch: pytest.M
         page.offer({"iteration": [float(i) for i in range(1, iteration + 1)]})
         if page._working is not None:
             page._working.wait()
-    assert started[0] == 10
+    assert started[0] == 20
     assert 4.0 * len(started) <= 0.05 * now[0] + 4
     assert len(started) >= 5
     text = (tmp_path / "run_progress.csv").read_text().splitlines()
@@ -329,6 +332,9 @@ def test_a_page_is_made_beside_the_run_and_gives_way_to_the_last_one(tmp_path: P
         "of an iteration without files, as --write_every leaves"
     )
     page = PageWriter(OutputNames(str(tmp_path / "run")))
+    page.offer({"iteration": [1.0]})
+    assert page._working is None  # too soon
+    page.next_s = 0.0
     page.offer({"iteration": [1.0]})
     assert page._working is not None
     assert page._working.wait(60) == 0
@@ -346,6 +352,7 @@ def test_a_page_is_made_beside_the_run_and_gives_way_to_the_last_one(tmp_path: P
 
 def test_a_page_that_fails_beside_the_run_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     page = PageWriter(OutputNames(str(tmp_path / "run")))
+    page.next_s = 0.0
     page.offer({"iteration": [1.0]})
     assert page._working is not None
     page._working.wait(60)
