@@ -16,19 +16,19 @@ from mpiapp.report.build import build_report
 from mpiapp.report.job_log import read_log
 from mpiapp.report.locres_plot import plot_local_resolution
 
-BOX, PIXEL = 24, 4.0
+BOX, PIXEL = 48, 2.0
 
 
 @pytest.fixture
 def halves(tmp_path: Path) -> Path:
     """Half maps of a ball of random density in noise; with a mask. Returns their folder."""
     rng = np.random.default_rng(2)
-    ball = soft_sphere(BOX, 7, 3) * (1 + rng.normal(size=(BOX,) * 3))
+    ball = soft_sphere(BOX, 14, 6) * (1 + rng.normal(size=(BOX,) * 3))
     for h in (1, 2):
         write_map(
             tmp_path / f"half{h}.mrc", (ball + 0.5 * rng.normal(size=ball.shape)).astype(np.float32), PIXEL
         )
-    write_map(tmp_path / "mask.mrc", soft_sphere(BOX, 8, 4), PIXEL)
+    write_map(tmp_path / "mask.mrc", soft_sphere(BOX, 16, 8), PIXEL)
     return tmp_path
 
 
