@@ -49,11 +49,14 @@ def gradient_step(step: GradientStep, n_particles: int) -> list[str]:
 
 
 def class_accuracies(half: HalfState) -> list[str]:
-    """Expected accuracies of the classes that are large enough."""
-    known = half.accuracy[half.accuracy[:, 0] < UNKNOWN]
-    if not len(known):
+    """Expected accuracies of the classes that are large enough, each where they are few."""
+    known = np.flatnonzero(half.accuracy[:, 0] < UNKNOWN)
+    if not known.size:
         return []
-    (rot, trans), (worst_rot, worst_trans) = known.min(axis=0), known.max(axis=0)
+    if known.size <= SHOWN:
+        each = (f"{k + 1}: {half.accuracy[k, 0]:.3g} degrees {half.accuracy[k, 1]:.3g} A" for k in known)
+        return [f" Expected accuracies, classes: {', '.join(each)}"]
+    (rot, trans), (worst_rot, worst_trans) = (f(half.accuracy[known], axis=0) for f in (np.min, np.max))
     return [
         f" Expected accuracy of the best class: {rot:.3g} degrees, {trans:.3g} A; of the worst: {worst_rot:.3g} "
         f"degrees, {worst_trans:.3g} A"
