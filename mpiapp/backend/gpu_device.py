@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from threading import Thread
@@ -74,13 +74,17 @@ def start_arrays(team: Team, gpu: str | None) -> Callable[[Any], Any]:
 @contextmanager
 def _operators_loaded() -> Iterator[None]:
     """Load what CuPy loads for its first array and number as operands (0.4 s, CuPy 14), while the driver starts."""
-
     try:
         import cupy  # noqa: F401, whole: two threads that begin to import it can wait for each other
     except ImportError:  # which is said where CuPy is needed
         yield
         return
-    loading = Thread(target=import_module, args=("cupyx.scipy.special",))
+
+    def load() -> None:
+        with suppress(ImportError):  # it is said where it is needed
+            import_module("cupyx.scipy.special")
+
+    loading = Thread(target=load)
     loading.start()
     try:
         yield
