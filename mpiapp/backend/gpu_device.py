@@ -74,17 +74,13 @@ def start_arrays(team: Team, gpu: str | None) -> Callable[[Any], Any]:
 @contextmanager
 def _operators_loaded() -> Iterator[None]:
     """Load what CuPy loads for its first array and number as operands (0.4 s, CuPy 14), while the driver starts."""
-    try:
-        import cupy  # noqa: F401, whole: two threads that begin to import it can wait for each other
-    except ImportError:  # which is said where CuPy is needed
-        yield
-        return
 
-    def load() -> None:
+    def load(module: str) -> None:
         with suppress(ImportError):  # it is said where it is needed
-            import_module("cupyx.scipy.special")
+            import_module(module)
 
-    loading = Thread(target=load)
+    load("cupy")  # whole: two threads that begin to import it can wait for each other
+    loading = Thread(target=load, args=("cupyx.scipy.special",))
     loading.start()
     try:
         yield

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mpiapp.engine.handover import receive, send
 from mpiapp.errors import MpiappError
 from mpiapp.report import log
-from mpiapp.report.painter import start_python
+from mpiapp.report.painter import answering, start_python
 
 if TYPE_CHECKING:
     from mpiapp.engine.refine_writer import RefinementWriter
@@ -154,8 +154,7 @@ def main() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    with answering() as answers:
         serve(sys.stdin.buffer, answers, int(sys.argv[1]))
 
 

@@ -11,7 +11,7 @@ from mpiapp.backend.base import ReadImages
 from mpiapp.config.classify import Class2dConfig, Class3dConfig
 from mpiapp.engine.class_schedule import class_shells
 from mpiapp.engine.class_writer import ClassWriter
-from mpiapp.engine.inputs import Inputs, make_reader, need_angles, read_inputs
+from mpiapp.engine.inputs import Inputs, make_reader, read_inputs
 from mpiapp.engine.noise import first_noise, without_signal
 from mpiapp.engine.random_averages import random_averages
 from mpiapp.engine.references import one_for_each
@@ -38,6 +38,8 @@ class ClassStart:
     def read(
         self, config: ClassConfigs, seed: int, references: tuple[F32, float] | None
     ) -> tuple[ClassConfigs, Inputs]:
+        from mpiapp.io.checks import check_poses
+
         inputs = read_inputs(config, seed, references, split=False)
         if references is None and len(inputs.references):
             given = config.is_given("n_classes")
@@ -47,7 +49,7 @@ class ClassStart:
             inputs.poses.rot_deg[:] = inputs.poses.tilt_deg[:] = 0
         if references is None and (config.skip_align or config.skip_rotate or config.sigma_ang > 0):
             flag = next(f for f in ("skip_align", "skip_rotate", "sigma_ang") if getattr(config, f))
-            need_angles(inputs.table, f"--{flag}", planar=isinstance(config, Class2dConfig))
+            check_poses(inputs.table, f"--{flag}", planar=isinstance(config, Class2dConfig))
         if config.ctf and not config.grad:  # mini-batches have too few images of each defocus
             _divide_noise(inputs)
         return config, inputs

@@ -214,23 +214,6 @@ def initial_poses(table: ParticleTable) -> Poses:
     return poses
 
 
-def need_angles(table: ParticleTable, flag: str, *, planar: bool = False) -> None:
-    """Refuse particles without orientations where an option keeps to those in the file.
-
-    Raises
-    ------
-    InputError
-        A column is missing.
-    """
-    labels = ["rlnAnglePsi"] if planar else ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
-    missing = [label for label in labels if label not in table.frame]
-    if missing:
-        raise InputError(
-            f"{table.path}: {flag} keeps to the orientations in the file, but there is no column {', '.join(missing)}; "
-            f"give particles of a refinement, or leave {flag} out"
-        )
-
-
 def split_halves(table: ParticleTable, seed: int) -> NDArray[np.int8]:
     """Half of each particle: rlnRandomSubset where the file has it, else drawn per particle."""
     if table.half.any():

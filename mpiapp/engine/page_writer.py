@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mpiapp.io.outputs import OutputNames
 from mpiapp.report import log
-from mpiapp.report.painter import start_python
+from mpiapp.report.painter import answering, start_python
 
 SHARE = 0.05  # CPU time of pages between the first and the last, of the time of the run
 FIRST_AFTER_S = 20.0  # there is one at the end, which comes soon in shorter runs
@@ -103,12 +103,11 @@ def main() -> None:
         sys.exit(1)  # unfinished files are removed on the way out
 
     signal.signal(signal.SIGTERM, leave)
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answer:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    with answering() as answer:
         collected = log.Collected()
         collected.take_all()
         refresh_page(Path(sys.argv[1]))
-        answer.write("\n".join([f"{time.process_time():.2f}", *collected.texts]))
+        answer.write("\n".join([f"{time.process_time():.2f}", *collected.texts]).encode())
 
 
 if __name__ == "__main__":

@@ -81,8 +81,13 @@ def check_particles(
     return warnings
 
 
-def check_poses(table: ParticleTable) -> None:
-    """Refuse particles without viewing directions, which would all count as 0.
+def check_poses(table: ParticleTable, flag: str = "", *, planar: bool = False) -> None:
+    """Refuse particles without orientations, which would all count as 0.
+
+    Parameters
+    ----------
+    flag : option that keeps to those in the file, where they could do without
+    planar : the in-plane angle is enough
 
     Raises
     ------
@@ -92,13 +97,18 @@ def check_poses(table: ParticleTable) -> None:
     columns = table.frame.columns
     missing = [
         label
-        for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+        for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")[2 if planar else 0 :]
         if label not in columns and not (label != "rlnAngleRot" and f"{label}Prior" in columns)
     ]
     if missing:
+        keeps, without = (
+            (f", and {flag} keeps to the orientations in the file", f", or leave {flag} out")
+            if flag
+            else ("", "")
+        )
         raise InputError(
-            f"{table.path}: no column {', '.join(missing)}, so the particles have no poses; give the particles of a "
-            "refinement or a 3D classification, e.g. run_data.star."
+            f"{table.path}: no column {', '.join(missing)}, so the particles have no poses{keeps}; give the particles of "
+            f"a refinement or a 3D classification, e.g. run_data.star{without}."
         )
 
 

@@ -10,9 +10,9 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from types import TracebackType
 from typing import IO, Any
@@ -139,6 +139,14 @@ def start_python(
     )
 
 
+@contextmanager
+def answering() -> Iterator[IO[bytes]]:
+    """The pipe to the process that started this one; what a library prints goes to the standard error instead."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        yield answers
+
+
 def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
     """Do one task after the other until they end or one fails; answers with warnings and the fault."""
     from mpiapp.report.style import load
@@ -162,8 +170,7 @@ def serve(tasks: IO[bytes], answers: IO[bytes]) -> None:
 def main() -> None:
     """Serve the process that started this one, which ends this one by ending its tasks."""
     # a pipe is broken when who asked has ended
-    with suppress(BrokenPipeError), os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    with suppress(BrokenPipeError), answering() as answers:
         serve(sys.stdin.buffer, answers)
         answers.flush()
         os._exit(0)  # the job waits for the end, and to take matplotlib down would be a tenth of a second

@@ -48,8 +48,7 @@ _STYLE: dict[str, Any] = {
 
 
 def load() -> None:
-    """Load what draws and writes pages."""
-    import jinja2  # noqa: F401
+    """Load what draws."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     import PIL.PngImagePlugin  # noqa: F401
