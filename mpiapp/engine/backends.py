@@ -40,7 +40,7 @@ def check_devices(team: Team, config: DeviceOptions) -> None:
 
 
 def tell_devices(
-    team: Team, config: DeviceOptions, describe: Callable[[Mapping[int, int]], list[str]]
+    team: Team, config: DeviceOptions, describe: Callable[[Mapping[int, int]], list[str]] | None
 ) -> None:
     """Log the device of each rank and what it would do, as `start_backend` does, but start nothing (all ranks)."""
     if config.gpu is not None:

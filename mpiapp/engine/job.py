@@ -328,7 +328,7 @@ def work(
     with threadpool_limits(1):
         check_devices(team, config)
         start = begin(team, config, kind)
-        told = _describing(team, start)
+        told = _describing(team, start) if start.config.gpu is not None else None
         if start.config.dry_run:
             tell_devices(team, start.config, told)
             return None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-import mpiapp
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.io.chimerax import write_local_script
 from mpiapp.io.mrc import write_map
@@ -15,7 +14,7 @@ from mpiapp.io.outputs import PostprocessNames
 from mpiapp.io.star_table import Table
 from mpiapp.model.mask_creation import automatic_threshold
 from mpiapp.report import log
-from mpiapp.report.versions import libraries
+from mpiapp.report.versions import provenance
 
 if TYPE_CHECKING:
     from mpiapp.engine.locres import LocalSums
@@ -41,8 +40,7 @@ def write_local(
     write_map(names.local_resolution, resolution, pixel_size_A)
     write_map(names.locally_filtered, filtered, pixel_size_A)
     blocks = _curves(points, sums, pixel_size_A, box=resolution.shape[0])
-    comment = f"mpiapp postprocess; version {mpiapp.__version__}\n{config.command_line()}"
-    comment += f"\nrandom seed {config.random_seed}\n{libraries()}"
+    comment = provenance("postprocess", config.command_line(), f"random seed {config.random_seed}")
     write_star(names.local_fscs, blocks, comment, exact=False)
     values = resolution[mask > 0.5] if mask is not None else sums.resolution_A
     where = "voxels in the mask" if mask is not None else "points"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import mpiapp
 from mpiapp.config.postprocess import PostprocessConfig
 from mpiapp.io.chimerax import write_map_script
 from mpiapp.io.mrc import write_map
@@ -31,7 +30,7 @@ from mpiapp.report.fsc_plot import plot_fsc
 from mpiapp.report.guinier_plot import plot_guinier
 from mpiapp.report.painter import Painter
 from mpiapp.report.slices_plot import draw_slices, take_slices
-from mpiapp.report.versions import libraries
+from mpiapp.report.versions import provenance
 
 if TYPE_CHECKING:
     from mpiapp.engine.postprocess_curves import Curves
@@ -68,8 +67,7 @@ def write_results(
     if sharpened.fit is not None:
         guinier["intercept"] = np.full(frequency.size, sharpened.fit.intercept)
     record = PostprocessRecord(_general(config, names, curves, sharpened), frequency, curves.by_name, guinier)
-    head = f"mpiapp postprocess; version {mpiapp.__version__}"
-    comment = f"{head}\n{config.command_line()}\nrandom seed {config.random_seed}\n{libraries()}"
+    comment = provenance("postprocess", config.command_line(), f"random seed {config.random_seed}")
     write_postprocess(names.star, record, comment)
 
 

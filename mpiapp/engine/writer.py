@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import mpiapp
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.classify import Class2dConfig
 from mpiapp.config.common import VolumeConfig
@@ -21,7 +20,7 @@ from mpiapp.engine.schedule import Policy
 from mpiapp.engine.state import HalfState, RunState
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.sampling import direction_grid
-from mpiapp.report.versions import libraries
+from mpiapp.report.versions import provenance
 
 if TYPE_CHECKING:
     from mpiapp.io.particles import ParticleTable
@@ -146,9 +145,7 @@ class Writer:
     def _optimiser_file(self, state: RunState, number: int | None) -> None:
         from mpiapp.io.relion_files import write_optimiser
 
-        comment = (
-            f"mpiapp optimiser; version {mpiapp.__version__}\n{self.config.command_line()}\n{libraries()}"
-        )
+        comment = provenance("optimiser", self.config.command_line())
         write_optimiser(self.names.optimiser(number), self._optimiser(state, number), comment)
 
     def _columns(self, state: RunState) -> dict[str, NDArray[np.generic]]:

@@ -6,6 +6,8 @@ import platform
 from functools import cache
 from importlib import metadata
 
+import mpiapp
+
 PACKAGES = ("numpy", "scipy", "numba", "healpix", "h5py", "mrcfile", "starfile", "pandas", "mpi4py", "mpich")
 GPU_PACKAGES = ("cupy-cuda12x", "cupy-cuda13x", "nvidia-nccl-cu12", "nvidia-nccl-cu13")
 ABSENT = "not installed"
@@ -17,6 +19,11 @@ def version_of(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ABSENT
+
+
+def provenance(made_by: str, command_line: str, *more: str) -> str:
+    """Head of a file that a job leaves: a line each for what wrote it, its command, more, and the libraries."""
+    return "\n".join([f"mpiapp {made_by}; version {mpiapp.__version__}", command_line, *more, libraries()])
 
 
 @cache
