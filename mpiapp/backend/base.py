@@ -152,6 +152,9 @@ class Backend(Protocol):
     def to_device(self, array: NDArray[Any]) -> Any:
         """A host array as this backend computes with it; ``model.arrays`` has the functions for it."""
 
+    def stays(self, size: int) -> bool:
+        """Whether sums of some bytes may stay where they are while other particles are worked on."""
+
     def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
         """Result of a piece of work that takes memory of the device.
 

@@ -110,6 +110,10 @@ class CpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         return array
 
+    def stays(self, size: int) -> bool:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return True
+
     def within_memory(self, what: str, work: Callable[[], T], needs: int = 0) -> T:
         """See :class:`mpiapp.backend.base.Backend`."""
         return work()

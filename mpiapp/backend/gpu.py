@@ -21,7 +21,7 @@ from mpiapp.backend.gpu_insertion import insert_particles
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
-from mpiapp.backend.memory import CACHE_SHARE, required
+from mpiapp.backend.memory import CACHE_SHARE, required, stays_beside
 from mpiapp.backend.score_precision import ScorePrecision
 from mpiapp.backend.step_plan import LANES, load_of
 from mpiapp.errors import DeviceError
@@ -301,6 +301,10 @@ class GpuBackend:
         """See :class:`mpiapp.backend.base.Backend`."""
         what = f"an array of {array.shape}"
         return self.within_memory(what, lambda: to_device(self.cupy, array), array.nbytes)
+
+    def stays(self, size: int) -> bool:
+        """See :class:`mpiapp.backend.base.Backend`."""
+        return stays_beside(size, self.memory)
 
     def reduce_grid(self, team: Team, s: int, grid: Any) -> Any:
         """See :class:`mpiapp.backend.base.Backend`."""

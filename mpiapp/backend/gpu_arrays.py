@@ -46,20 +46,14 @@ def to_device(cupy: Any, array: Any) -> Any:
 class DeviceFft:
     """Transforms as scipy.fft has them, without the options that steer host threads.
 
-    They are those of cupy.fft; only one that may overwrite its input is taken from cupyx.scipy, which loads SciPy.
+    They are those of cupy.fft: cupyx.scipy would load SciPy.
     """
 
     def __init__(self, cupy: Any) -> None:
         self._fft = cupy.fft
 
     def __getattr__(self, name: str) -> Any:
-        def transform(
-            array: Any, *arguments: Any, workers: int = 1, overwrite_x: bool = False, **rest: Any
-        ) -> Any:
-            if overwrite_x:
-                from cupyx.scipy import fft
-
-                return getattr(fft, name)(array, *arguments, overwrite_x=True, **rest)
+        def transform(array: Any, *arguments: Any, workers: int = 1, **rest: Any) -> Any:
             return getattr(self._fft, name)(array, *arguments, **rest)
 
         return transform

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from math import pi
 
-from mpiapp.backend.memory import COMPLEX, REAL, SUM, Item, grid_voxels, n_pixels, sum_bytes
+from mpiapp.backend.memory import COMPLEX, REAL, SUM, Item, grid_voxels, n_pixels, stays_beside, sum_bytes
+from mpiapp.model import arrays
 from mpiapp.model.projection import padded_box
 
 DOUBLE = 8
 # elements of a half cube that lie inside its half ball
 INSIDE = pi / 6
+# of an element of a slab: radii, shells, numbers in double precision, and what selects the elements inside the ball
+SLAB_BYTES = 48
 
 
 def insertion_items(r_max: int, padding: float, box: int, particles: int = 1) -> tuple[Item, ...]:
@@ -25,13 +28,7 @@ def insertion_items(r_max: int, padding: float, box: int, particles: int = 1) ->
 
 
 def reconstruction_items(
-    box: int,
-    padding: float,
-    classes: int = 1,
-    *,
-    halves: int = 1,
-    symmetric: bool = True,
-    joined: bool = False,
+    box: int, padding: float, classes: int = 1, *, halves: int = 1, symmetric: bool = True, memory: int = 0
 ) -> tuple[Item, ...]:
     """Arrays of the full-size reconstruction: the sums that a process holds, and one map at a time.
 
@@ -40,41 +37,45 @@ def reconstruction_items(
     Parameters
     ----------
     classes : whose sums are held.
-    halves : 2 for a process that holds both halves of a refinement.
+    halves : 2 for a process that makes the maps of both halves of a refinement.
     symmetric : sums of symmetry mates are added, in a copy.
-    joined : the sums of both halves are added for the final map, in a third array.
+    memory : bytes of the device, in which the sums of a half may have to make room for the other's; 0 for any.
     """
     voxels = grid_voxels(box // 2, padding)
-    copies = halves if symmetric else 0
+    if memory and not stays_beside(voxels * SUM, memory):
+        halves = 1
     transform = voxels * COMPLEX
-    making = max(_division(voxels), transform + _transform(voxels), _map(box, padding))
+    making = max(_division(voxels), _transform(box, padding), _map(box))
     items = (
         Item("accumulators", classes * halves * voxels * SUM),
-        Item("symmetrised sums", copies * voxels * SUM),
-        Item("sum of both halves", voxels * SUM if joined else 0),
+        Item("symmetrised sums", voxels * SUM if symmetric else 0),
         Item("padded transform", transform),
-        Item("what is made on the way to a map", making),
+        Item("what is made on the way to a map", making + _slab(box, padding)),
     )
     return tuple(item for item in items if item.bytes)
 
 
 def _division(voxels: int) -> int:
-    """``wiener`` at its last line: arrays of the elements inside the ball, and masks of all.
-
-    Inside: weight, shell, floor and its index (float32, int32), signal power, prior and denominator (float64), what
-    damps elements without signal (float32); then the sums (float4), D (complex64), the divisor (float64), the quotient
-    (complex128). Of all elements: the mask, and radii, shells or running numbers of the mask (int32).
-    """
-    inside = 4 * REAL + 3 * DOUBLE + SUM + COMPLEX + DOUBLE + 2 * COMPLEX
-    return int(voxels * (INSIDE * inside + 1 + 2 * REAL))
+    """``wiener``: divisors (float32) and rings (int32) of the elements inside the ball, and which they are."""
+    return int(voxels * (INSIDE * 2 * REAL + 1))
 
 
-def _transform(voxels: int) -> int:
-    """``real_space_map`` along the first axis: the buffer, what is copied to it, that times the phases."""
-    return 3 * voxels * COMPLEX
-
-
-def _map(box: int, padding: float) -> int:
-    """``real_space_map`` at its end: what was transformed last, and the map with its mask and correction."""
+def _transform(box: int, padding: float) -> int:
+    """``real_space_map`` beside the padded transform: what is transformed along one axis, and the map."""
     size = padded_box(box, padding)
-    return box**2 * (size // 2 + 1) * COMPLEX + box**2 * size * REAL + box**3 * (2 * DOUBLE + 3 * REAL)
+    return box * size * (size // 2 + 1) * COMPLEX + box**3 * REAL
+
+
+def _map(box: int) -> int:
+    """``real_space_map`` at its end: the map, its mask, the outside of that and the map in double precision.
+
+    Or ``downsampled_average``: the average, its weights, and what it is divided by.
+    """
+    return max(box**3 * (2 * DOUBLE + 2 * REAL), (box + 3) ** 2 * (box // 2 + 2) * 4 * DOUBLE)
+
+
+def _slab(box: int, padding: float) -> int:
+    """What is made of the planes that are worked on at a time."""
+    size = padded_box(box, padding)
+    plane = size * (size // 2 + 1)
+    return max(arrays.SLAB * plane, min(arrays.DEVICE_SLAB, size * plane)) * SLAB_BYTES

@@ -21,6 +21,9 @@ COMPLEX, REAL, SUM = 8, 4, 16  # bytes of complex64, float32 and of a voxel of t
 # numbers; rows of tables begin at multiples of this many pixels, the step of the grouped products
 ROW_ALIGNMENT = 64
 RESERVED = 1 << 30  # CUDA context, cuBLAS, buffers of the threads that read, fragments of the pool
+# Of the memory, what the sums of one half of a refinement may take while the same process works on the other half;
+# larger ones wait in host memory
+BESIDE_SHARE = 0.05
 # Directions whose slices are held for an image at a time where there is no table of all
 FINE_DIRECTIONS = 64
 # shares of the memory: images that are kept, scores of a batch that are held at a time
@@ -222,6 +225,16 @@ def _local(load: Load, tables: Tables, limit: int) -> list[Item]:
 def total(items: tuple[Item, ...], batch: int = 0) -> int:
     """Bytes of all arrays, those of images for a whole batch, as if none of them had a limit."""
     return sum(item.bytes * (batch if item.per_image else 1) for item in items)
+
+
+def left_free(memory: int) -> int:
+    """Bytes that a step leaves: to the CUDA libraries, and to the sums of the other half of a refinement."""
+    return RESERVED + int(BESIDE_SHARE * memory)
+
+
+def stays_beside(size: int, memory: int) -> bool:
+    """Whether sums of some bytes stay on a device while other particles are worked on."""
+    return size <= BESIDE_SHARE * memory
 
 
 def required(load: Load) -> int:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.backend.batches import even_batch
 from mpiapp.backend.memory import (
-    RESERVED,
     Item,
     Load,
     Tables,
+    left_free,
     near_counts,
     orientation_bytes,
     step_items,
@@ -79,8 +79,8 @@ class StepPlan:
 
     @property
     def total(self) -> int:
-        """Bytes of the step with the images that are kept and what is left to the libraries."""
-        return RESERVED + self.cache + sum(self.held(item) for item in self.items)
+        """Bytes of the step with the images that are kept and what is left free."""
+        return left_free(self.memory) + self.cache + sum(self.held(item) for item in self.items)
 
 
 def plan_step(load: Load, memory: int, cache: int, tables: bool = True) -> StepPlan:
@@ -97,7 +97,7 @@ def plan_step(load: Load, memory: int, cache: int, tables: bool = True) -> StepP
     chosen = _tables(load, memory, tables)
     items = step_items(load, chosen, memory)
     fixed = total(items)
-    room = max(memory - RESERVED - cache - fixed, 0) // LANES
+    room = max(memory - left_free(memory) - cache - fixed, 0) // LANES
     fitting = min(LARGEST_BATCH, room // (total(items, 1) - fixed))
     if not fitting and cache:
         return plan_step(load, memory, 0, tables)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mpiapp.backend.map_memory import reconstruction_items
-from mpiapp.backend.memory import RESERVED, Item, cache_bytes, image_bytes, required, total
+from mpiapp.backend.memory import BESIDE_SHARE, RESERVED, Item, cache_bytes, image_bytes, required, total
 from mpiapp.backend.step_plan import StepPlan, plan_step
 from mpiapp.cli.console import is_leader, say
 from mpiapp.cli.options import parse
@@ -83,7 +83,7 @@ def _columns(config: PlanConfig, found: Sequence[Stage], card_GB: float) -> list
     cache = cache_bytes({config.box: config.share}, memory)
     images = image_bytes(config.box) * config.share
     columns = [Column(stage.name, plan_step(stage.load, memory, cache), images) for stage in found]
-    return [*columns[:-1], replace(columns[-1], maps=total(_map_items(config)))]
+    return [*columns[:-1], replace(columns[-1], maps=total(_map_items(config, memory)))]
 
 
 def _shown(config: PlanConfig) -> float:
@@ -112,7 +112,7 @@ def _details(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
     for name in dict.fromkeys(name for column in columns for name in column):
         lines.append(row(f"  {name}", [_of_image(column.get(name)) for column in columns]))
     lines.append("Maps at full size, MiB:")
-    items = _map_items(config)
+    items = _map_items(config, int(_shown(config) * GB))
     lines += [row(f"  {item.name}", [mebibytes(item.bytes)]) for item in items]
     return [*lines, row("  together", [mebibytes(total(items))])]
 
@@ -123,16 +123,15 @@ def _of_image(item: Item | None) -> str:
     return mebibytes(item.bytes) + "*" * (item.limit > 0)
 
 
-def _map_items(config: PlanConfig) -> tuple[Item, ...]:
-    """What maps take at full size; one worker holds the sums of both halves."""
-    refined = config.n_halves == 2
+def _map_items(config: PlanConfig, memory: int) -> tuple[Item, ...]:
+    """What maps take at full size; one worker holds the sums of both halves where memory is plenty."""
     return reconstruction_items(
         config.box,
         config.pad,
         config.n_classes,
-        halves=2 if refined and config.workers == 1 else 1,
+        halves=2 if config.n_halves == 2 and config.workers == 1 else 1,
         symmetric=config.sym.upper() != "C1",
-        joined=refined,
+        memory=memory,
     )
 
 
@@ -153,7 +152,8 @@ def _cards(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
         "for each batch; of the sums: sl slice-space (by orientation first), sc scatter (straight into the map).",
         "!: images are no longer kept, for want of memory. maps: whether they fit; no images: if images are kept no longer.",
         "cached: images that stay on the device; the others are read again in each iteration. "
-        f"{RESERVED / GB:g} GB of each card is left to CUDA.",
+        f"{RESERVED / GB:g} GB of each card is left to CUDA and {100 * BESIDE_SHARE:g} % of it to",
+        "the sums of the other half of a refinement; larger ones wait in host memory.",
     ]
 
 
@@ -171,15 +171,8 @@ def _least(config: PlanConfig, stage: Stage) -> int:
 
 
 def _maps(config: PlanConfig) -> int:
-    return total(_map_items(config)) + RESERVED
-
-
-def _class_maps(config: PlanConfig) -> int:
-    """As those of several classes, for one too, which a refinement has two halves of."""
-    symmetric = config.sym.upper() != "C1"
-    return (
-        total(reconstruction_items(config.box, config.pad, config.n_classes, symmetric=symmetric)) + RESERVED
-    )
+    """Memory without which maps can not be made: that of one half at a time."""
+    return total(_map_items(config, 1)) + RESERVED
 
 
 def _by_box(config: PlanConfig) -> Curves:
@@ -207,6 +200,6 @@ def _by_classes(config: PlanConfig) -> Curves:
     resolution = searches[0].resolution_A
     return {
         "expectation, data to Nyquist": (classes, [_least(config, stages(each)[-1]) for each in many]),
-        "reconstruction of classes": (classes, [_class_maps(each) for each in many]),
+        "reconstruction of classes": (classes, [_maps(each) for each in many]),
         f"global search at {resolution:.2g} Å": (classes, [_least(config, stage) for stage in searches]),
     }

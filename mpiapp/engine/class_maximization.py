@@ -145,8 +145,11 @@ class ClassMaximization:
         return reference_spectrum(transform, padding, n_shells)
 
     def _spectra(self, grid: F64, tau2: F64, tau2_fudge: float) -> Spectra:
-        one = average_spectra if grid.ndim == 3 else spectra_from_reference
-        return one(grid, tau2, self.setup.padding, tau2_fudge=tau2_fudge)
+        padding = self.setup.padding
+        if grid.ndim == 3:
+            return average_spectra(grid, tau2, padding, tau2_fudge=tau2_fudge)
+        workers = self.options.workers
+        return spectra_from_reference(grid, tau2, padding, tau2_fudge=tau2_fudge, workers=workers)
 
     def _filtered(self, new: F32, lowpass_A: float) -> F32:
         """A reference as the next iteration takes it: low-passed in the first, without solvent."""

@@ -118,14 +118,9 @@ def _columns(
         load = load_of(setup, search, n_class, work.step, NUMBER_BYTES[config.precision])
         columns.append(Column(name, plan_step(load, memory, cache), images))
     if not found[-1][1].planar:
-        refined = isinstance(config, RefineConfig)
+        symmetric = setup.group.order > 1
         items = reconstruction_items(
-            setup.box,
-            setup.padding,
-            n_class,
-            halves=work.halves,
-            symmetric=setup.group.order > 1,
-            joined=refined,
+            setup.box, setup.padding, n_class, halves=work.halves, symmetric=symmetric, memory=memory
         )
         columns[-1] = replace(columns[-1], maps=total(items))
     return columns

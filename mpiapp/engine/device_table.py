@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mpiapp.backend.memory import RESERVED
+from mpiapp.backend.memory import RESERVED, left_free
 from mpiapp.backend.step_plan import LANES, StepPlan
 
 MIB = 1 << 20
@@ -60,7 +60,7 @@ def table(title: str, columns: Sequence[Column]) -> list[str]:
         ("  fine slices", lambda c: f"{c.plan.fine_route} {_size(c.plan, 'fine slices')}"),
         ("  sums by orientation", lambda c: f"{c.plan.sums_route} {_size(c.plan, 'sums by orientation')}"),
         ("  batches in work", _batches),
-        ("  left to CUDA", lambda c: mebibytes(RESERVED)),
+        ("  left to CUDA, other half", lambda c: mebibytes(left_free(c.plan.memory))),
         ("  together, of", lambda c: f"{mebibytes(c.plan.total)} of {mebibytes(c.plan.memory)}"),
     ]
     if any(c.maps for c in columns):

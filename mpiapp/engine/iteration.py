@@ -25,7 +25,7 @@ from mpiapp.engine.maximization import (
 )
 from mpiapp.engine.schedule import Policy, coarse_radius, score_radius
 from mpiapp.engine.state import HalfState, Schedule
-from mpiapp.model.arrays import module_of, to_host
+from mpiapp.model.arrays import module_of, slabs_of, to_host
 from mpiapp.model.averages import transform_average
 from mpiapp.model.fsc import fsc_of_half_grids, solvent_corrected_fsc
 from mpiapp.model.particles import ParticleData, Poses
@@ -131,7 +131,13 @@ class Iteration:
             )
             poses.put(np.flatnonzero(bad[h]), share.poses.take(np.flatnonzero(bad[h])))
             share.poses = poses
+            if len(shares) > 1:
+                sums[h].grid = self._beside(sums[h].grid)
         return sums, bad
+
+    def _beside(self, grid: F64) -> F64:
+        """Sums of a half as they wait while the other is worked on: in host memory where they take too much of a device."""
+        return grid if self.backend.stays(grid.nbytes) else to_host(grid)
 
     def _half_model(self, half: HalfState, references: F32, search: Search, drift: Drift) -> HalfModel:
         if search.planar:
@@ -178,7 +184,8 @@ class Iteration:
         def work() -> NDArray[np.complex64]:
             here = self.backend.to_device(reference)
             transform = transform_reference(here, search.r_max, setup.padding, workers=workers)
-            return translate(transform, shift, setup.box, setup.padding)
+            translate(transform, shift, setup.box, setup.padding)
+            return transform
 
         return self.backend.within_memory(f"the transform of a reference of {setup.box} px", work)
 
@@ -189,22 +196,15 @@ class Iteration:
         team = self.team
         grids: list[F64 | None] = [None, None]
         small: list[list[F64]] = []
+        both_here = len(sums) > 1
         for h in HALVES:
-            mine: list[Any] = sums[h].arrays() if h in sums else [None]
-            # sums of an iteration that was stopped come back in host memory
-            mine[0] = None if mine[0] is None else self.backend.to_device(mine[0])
-            whole = self.backend.reduce_grid(team, h, mine[0])
-            reduced = team.reduce_set(h, mine[1:])
+            mine: list[Any] = sums.pop(h).arrays() if h in sums else [None]
+            # nothing keeps the sums of a half here, or symmetrised ones could not take their place
+            grids[h] = self._whole_grid(h, mine.pop(0), both_here)
+            reduced = team.reduce_set(h, mine)
             root = team.is_root(h)
-            # classes of a refinement: one
-            grids[h] = None if whole is None else whole[0]
             rest = [team.to_leader(h, reduced[k] if root and reduced else None) for k in range(N_SUMS - 1)]
             small.append([a for a in rest if a is not None])
-        for h in HALVES:
-            grid = grids[h]
-            if grid is not None:
-                hermitian_sum(grid)
-                grids[h] = self.backend.symmetrise(grid, self.setup.group, self.setup.padding)
         unfiltered = self._unfiltered(grids) if s.converged else []
         self._join_low_resolution(grids, s)
         fsc = self._fsc(grids, s, seed)
@@ -213,6 +213,22 @@ class Iteration:
             return MapResult(fsc, small, spectra, joined, unfiltered)
         spectra = self._half_maps(grids, fsc, maps)
         return MapResult(fsc, small, spectra, None, [])
+
+    def _whole_grid(self, h: int, grid: Any, both_here: bool) -> F64 | None:
+        """Sums of all workers of a half, with both stored copies of a plane and symmetry mates added; at the root."""
+        if grid is not None and not both_here:
+            grid = self.backend.to_device(
+                grid
+            )  # sums of an iteration that was stopped come back in host memory
+        grid = self.backend.reduce_grid(self.team, h, grid)
+        if grid is None:
+            return None
+        whole: F64 = grid[0]  # a refinement has one class
+        hermitian_sum(whole)
+        group = self.setup.group
+        if group.order > 1:
+            whole = self.backend.symmetrise(self.backend.to_device(whole), group, self.setup.padding)
+        return self._beside(whole) if both_here else whole
 
     def _unfiltered(self, grids: list[F64 | None]) -> list[F32]:
         """Half maps without a prior, on the leader; made before any joining, so independent at all shells."""
@@ -225,19 +241,25 @@ class Iteration:
         return out
 
     def _map(self, grid: F64, spectra: Spectra | None) -> F32:
-        o, setup = self.options, self.setup
+        o, setup, grid = self.options, self.setup, self.backend.to_device(grid)
 
         def work() -> F32:
             return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
 
-        halves, symmetric = 2 if self.team.size == 1 else 1, setup.group.order > 1
-        needs = total(reconstruction_items(setup.box, setup.padding, halves=halves, symmetric=symmetric))
+        needs = total(reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1))
         return self.backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)
 
     def _spectra(self, grid: F64, fsc: F64, joined: bool = False) -> Spectra:
+        grid = self.backend.to_device(grid)
+
         def work() -> Spectra:
             return spectra_from_fsc(
-                grid, fsc, self.setup.padding, tau2_fudge=self.options.tau2_fudge, joined=joined
+                grid,
+                fsc,
+                self.setup.padding,
+                tau2_fudge=self.options.tau2_fudge,
+                joined=joined,
+                workers=self.options.workers,
             )
 
         return self.backend.within_memory("the spectra of a map", work)
@@ -261,7 +283,7 @@ class Iteration:
             values = self.team.to_root(h, mean)
             grid = grids[h]
             if grid is not None and values is not None:
-                set_low_resolution_part(grid, radius, self.backend.to_device(values))
+                set_low_resolution_part(grid, radius, module_of(grid).xp.asarray(values))
 
     def _fsc(self, grids: list[F64 | None], s: Schedule, seed: int) -> F64:
         """Gold-standard FSC on all ranks: unmasked, or corrected for the solvent mask (refinement.md 2.7, 5.5)."""
@@ -295,6 +317,8 @@ class Iteration:
         return np.asarray(fsc, np.float64)
 
     def _average(self, grid: F64, r_max: int) -> NDArray[np.complex128]:
+        grid = self.backend.to_device(grid)
+
         def work() -> NDArray[np.complex128]:
             return downsampled_average(grid, r_max, self.setup.padding)
 
@@ -307,6 +331,7 @@ class Iteration:
         for h in HALVES:
             grid = grids[h]
             if grid is not None:
+                grid = self.backend.to_device(grid)
                 local[h] = self._spectra(grid, fsc)
                 volume = self._map(grid, local[h])
                 if self.options.flatten:
@@ -333,12 +358,20 @@ class Iteration:
         spectra = None
         grid = grids[0]
         if grid is not None and other is not None:
-            both = grid + self.backend.to_device(other)
-            spectra = self._spectra(both, fsc, joined=True)
-            volume = self._map(both, spectra)
+            add_to(grid, other)
+            grids[1] = other = None
+            grid = self.backend.to_device(grid)
+            spectra = self._spectra(grid, fsc, joined=True)
+            volume = self._map(grid, spectra)
         volume = self.team.to_leader(0, to_host(volume))
         rows = self.team.to_leader(0, None if spectra is None else spectra.packed())
         return volume, [] if rows is None else [Spectra(*rows)] * 2
+
+
+def add_to(grid: F64, other: F64) -> None:
+    """Add other sums, which may lie in host memory, to those of a half in place."""
+    for part in slabs_of(grid):
+        grid[part] += module_of(grid).xp.asarray(other[part])
 
 
 def joined_sums(small: list[list[F64]]) -> list[list[F64]]:

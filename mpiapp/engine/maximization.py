@@ -33,16 +33,26 @@ def join_radius(setup: ImagingSetup, join_A: float, frequency: float) -> int:
 
 def low_resolution_part(grid: F64, radius: int) -> F64:
     """Elements of the sums with |u| <= radius: (n, 3)."""
-    return grid[_ball(grid, radius)]
+    cube = _cube(grid, radius)
+    return cube[_ball(cube, radius)]
 
 
 def set_low_resolution_part(grid: F64, radius: int, values: F64) -> None:
     """Replace the elements of the sums with |u| <= radius, in place."""
-    grid[_ball(grid, radius)] = values
+    cube = _cube(grid, radius)
+    cube[_ball(cube, radius)] = values
 
 
-def _ball(grid: F64, radius: int) -> NDArray[np.bool_]:
-    return squared_radius(grid.shape[2] - 1, module_of(grid).xp) <= radius * radius
+def _cube(grid: F64, radius: int) -> F64:
+    """The part of the sums around the origin that holds the ball, without a copy."""
+    middle = grid.shape[2] - 1
+    radius = min(radius, middle)
+    near = slice(middle - radius, middle + radius + 1)
+    return grid[near, near, : radius + 1]
+
+
+def _ball(cube: F64, radius: int) -> NDArray[np.bool_]:
+    return squared_radius(cube.shape[2] - 1, module_of(cube).xp) <= radius * radius
 
 
 def regularised_map(
@@ -50,7 +60,9 @@ def regularised_map(
 ) -> F32:
     """Reconstruction with a prior, or without one when ``spectra`` is None."""
     tau2 = None if spectra is None else spectra.tau2
-    transform = wiener(grid, tau2, setup.padding, tau2_fudge=tau2_fudge, minres_map=minres_map)
+    transform = wiener(
+        grid, tau2, setup.padding, tau2_fudge=tau2_fudge, minres_map=minres_map, workers=workers
+    )
     return real_space_map(transform, setup.box, setup.padding, workers=workers)
 
 

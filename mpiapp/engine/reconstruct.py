@@ -216,7 +216,7 @@ def _map(backend: Backend, grid: Any, setup: ImagingSetup, threads: int) -> F32:
     whole = backend.symmetrise(grid, setup.group, setup.padding)
 
     def work() -> F32:
-        transform = wiener(whole, None, setup.padding)
+        transform = wiener(whole, None, setup.padding, workers=threads)
         volume: F32 = to_host(real_space_map(transform, setup.box, setup.padding, workers=threads))
         return volume
 

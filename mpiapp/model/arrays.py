@@ -49,6 +49,8 @@ class ArrayModule:
 
 
 SLAB = 16  # planes worked on at a time: the memory for what is made of them stays far below that of a map
+# elements of those on a device, where planes of small maps would cost more in launches than in work
+DEVICE_SLAB = 1 << 22
 _known = {"numpy": ArrayModule(np, _HostFft(), _bincount)}
 
 
@@ -67,6 +69,14 @@ def to_host(array: Any) -> Any:
     return module_of(array).to_host(array)
 
 
+def slabs_of(array: Any) -> list[slice]:
+    """Slices of the first axis, a slab each."""
+    planes = SLAB
+    if module_of(array) is not _known["numpy"]:
+        planes = max(SLAB, DEVICE_SLAB // max(array[0].size, 1))
+    return [slice(start, start + planes) for start in range(0, len(array), planes)]
+
+
 def in_slabs(work: Callable[[slice], Any], array: Any, workers: int = 1) -> list[Any]:
     """Results of working on some planes of an array after the other.
 
@@ -78,7 +88,7 @@ def in_slabs(work: Callable[[slice], Any], array: Any, workers: int = 1) -> list
     array : (planes, ...)
     workers : threads
     """
-    parts = [slice(start, start + SLAB) for start in range(0, len(array), SLAB)]
+    parts = slabs_of(array)
     if workers == 1 or module_of(array) is not _known["numpy"]:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(workers) as pool:

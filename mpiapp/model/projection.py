@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.model.arrays import module_of, to_host
+from mpiapp.model.arrays import in_slabs, module_of, to_host
 from mpiapp.model.filters import gridding_correction
 from mpiapp.model.pixels import round_half_away
 
@@ -36,39 +36,45 @@ def centred(radius: int) -> NDArray[np.int64]:
     return np.arange(-radius, radius + 1)
 
 
-def squared_radius(radius: int, xp: Any = np) -> NDArray[np.int32]:
-    """|u|^2 of every element of an array of this radius, (2 R + 1, 2 R + 1, R + 1) int32."""
+ALL = slice(None)
+
+
+def squared_radius(radius: int, xp: Any = np, planes: slice = ALL) -> NDArray[np.int32]:
+    """|u|^2 of every element of an array of this radius, (2 R + 1, 2 R + 1, R + 1) int32, or of some of its planes."""
     # kept in host memory only: on a device it is made in no time, and its memory is wanted
-    return _host_squared_radius(radius) if xp is np else _squared_radius(radius, xp)
+    return _host_squared_radius(radius)[planes] if xp is np else _squared_radius(radius, xp, planes)
 
 
-def shell_index(radius: int, padding: float, xp: Any = np) -> NDArray[np.int32]:
-    """Shell round(|u| / p) of every element of an array of this radius."""
-    return _host_shell_index(radius, padding) if xp is np else _shell_index(radius, padding, xp)
+def shell_index(radius: int, padding: float, xp: Any = np, planes: slice = ALL) -> NDArray[np.int32]:
+    """Shell round(|u| / p) of every element of an array of this radius, or of some of its planes."""
+    return (
+        _host_shell_index(radius, padding)[planes] if xp is np else _shell_index(radius, padding, xp, planes)
+    )
 
 
-def _squared_radius(radius: int, xp: Any) -> NDArray[np.int32]:
+def _squared_radius(radius: int, xp: Any, planes: slice) -> NDArray[np.int32]:
     axis = xp.arange(-radius, radius + 1, dtype=np.int32) ** 2
     half = xp.arange(radius + 1, dtype=np.int32) ** 2
-    r2: NDArray[np.int32] = axis[:, None, None] + axis[:, None] + half
+    r2: NDArray[np.int32] = axis[planes][:, None, None] + axis[:, None] + half
     return r2
 
 
-def _shell_index(radius: int, padding: float, xp: Any) -> NDArray[np.int32]:
-    shells: NDArray[np.int32] = (xp.sqrt(squared_radius(radius, xp)) / padding + 0.5).astype(np.int32)
+def _shell_index(radius: int, padding: float, xp: Any, planes: slice) -> NDArray[np.int32]:
+    r2 = squared_radius(radius, xp, planes)
+    shells: NDArray[np.int32] = (xp.sqrt(r2) / padding + 0.5).astype(np.int32)
     return shells
 
 
 @lru_cache(maxsize=4)
 def _host_squared_radius(radius: int) -> NDArray[np.int32]:
-    r2 = _squared_radius(radius, np)
+    r2 = _squared_radius(radius, np, ALL)
     r2.setflags(write=False)
     return r2
 
 
 @lru_cache(maxsize=4)
 def _host_shell_index(radius: int, padding: float) -> NDArray[np.int32]:
-    shells = _shell_index(radius, padding, np)
+    shells = _shell_index(radius, padding, np, ALL)
     shells.setflags(write=False)
     return shells
 
@@ -95,32 +101,40 @@ def transform_reference(
     size = padded_box(box, padding)
     p = size / box
     radius = grid_radius(r_max, p)
-    data: Any = xp.asarray(volume, np.float32)
+    real: Any = xp.asarray(volume, np.float32)
     if correct_gridding:
-        data = data / gridding_correction(box, size, xp=xp)
+        real = real / gridding_correction(box, size, xp=xp)
     k = xp.asarray(centred(radius))
     turn = xp.exp(2j * np.pi * k * (box // 2) / size).astype(np.complex64)
     keep = k % size
     columns = min(radius + 1, size // 2 + 1)
-    data = fft.rfft(data, n=size, axis=2, workers=workers)[:, :, :columns] * turn[radius : radius + columns]
-    data = fft.fft(data, n=size, axis=1, workers=workers)[:, keep] * turn[:, None]
-    data = fft.fft(data, n=size, axis=0, workers=workers)[keep] * turn[:, None, None]
+    rows = xp.empty((2 * radius + 1, box, columns), np.complex64)  # y in frequencies, z, x in frequencies
     out: NDArray[np.complex64] = xp.zeros((2 * radius + 1, 2 * radius + 1, radius + 1), np.complex64)
-    out[:, :, :columns] = data / np.float32(box**2)
-    out[squared_radius(radius, xp) > (radius - 1) ** 2] = 0
+
+    def along_x_and_y(planes: slice) -> None:
+        data = fft.rfft(real[planes], n=size, axis=2)[:, :, :columns] * turn[radius : radius + columns]
+        data = fft.fft(data, n=size, axis=1)[:, keep] * turn[:, None]
+        rows[:, planes] = data.swapaxes(0, 1)
+
+    def along_z(planes: slice) -> None:
+        data = fft.fft(rows[planes], n=size, axis=1)[:, keep] * (turn[:, None] / np.float32(box**2))
+        data[squared_radius(radius, xp, planes)[:, :, :columns] > (radius - 1) ** 2] = 0
+        out[:, planes, :columns] = data.swapaxes(0, 1)
+
+    in_slabs(along_x_and_y, real, workers)
+    in_slabs(along_z, rows, workers)
     return out
 
 
-def translate(
-    transform: NDArray[np.complex64], shift_px: Real, box: int, padding: float
-) -> NDArray[np.complex64]:
-    """Padded transform of the map moved by a shift (x, y, z) in pixels."""
+def translate(transform: NDArray[np.complex64], shift_px: Real, box: int, padding: float) -> None:
+    """Move a map by a shift (x, y, z) in pixels, given its padded transform, which is changed."""
     radius = transform.shape[2] - 1
     unit = -2j * np.pi / padded_box(box, padding)
     xp = module_of(transform).xp
     x, y, z = (xp.asarray(np.exp(unit * centred(radius) * float(s)).astype(np.complex64)) for s in shift_px)
-    moved: NDArray[np.complex64] = transform * z[:, None, None] * y[:, None] * x[radius:]
-    return moved
+    for axis, phases in ((0, z[:, None, None]), (1, y[:, None]), (2, x[radius:])):
+        if shift_px[2 - axis]:
+            transform *= phases
 
 
 def reference_spectrum(transform: Complex, padding: float, n_shells: int) -> NDArray[np.float64]:

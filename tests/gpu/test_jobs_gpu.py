@@ -10,6 +10,7 @@ import pytest
 from mpiapp.cli.main import main
 from mpiapp.config.simulate import SimulateConfig
 from mpiapp.io.checkpoint import load_checkpoint
+from mpiapp.io.mrc import read_map
 from mpiapp.io.outputs import OutputNames
 from mpiapp.model.rotations import euler_to_matrix, geodesic_deg
 from mpiapp.testing.simulate import simulate
@@ -64,3 +65,22 @@ def test_iterations_are_those_of_processors(
     for h in one["maps"]:
         a, b = (np.asarray(state["maps"][h], float) for state in states)
         assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(a)
+
+
+def test_halves_that_take_turns_give_the_same_maps(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The final iteration of a refinement by one process, with the sums of both halves on the device or one at a time."""
+    monkeypatch.chdir(data)
+    begin = f"refine3d {MAPS} --sym C2 --auto_iter_max 1 --gpu --precision single --i {data}/particles.star"
+    begin += f" --ref {data}/reference_class001.mrc --o {tmp_path}/begun/run"
+    assert main(begin.split()) == 0
+    found = []
+    for where, share in (("both", 1.0), ("turns", 0.0)):
+        monkeypatch.setattr("mpiapp.backend.memory.BESIDE_SHARE", share)
+        end = f"refine3d --continue {tmp_path}/begun/run_it001_optimiser.star --force_converge"
+        assert main([*end.split(), "--o", f"{tmp_path}/{where}/run"]) == 0
+        names = ("run_class001.mrc", "run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc")
+        found.append([read_map(tmp_path / where / name)[0] for name in names])
+    for one, two in zip(*found, strict=True):
+        assert np.abs(one - two).max() < 1e-4 * np.abs(one).max()

@@ -196,10 +196,10 @@ def test_a_map_that_does_not_fit_is_made_on_processors(
     there = finish(backend, grid_of(backend), setup, 1)
     divide = reconstruct.wiener
 
-    def short_of_memory(sums: Any, *rest: Any) -> Any:
+    def short_of_memory(sums: Any, *rest: Any, **options: Any) -> Any:
         if type(sums) is not np.ndarray:
             raise OutOfMemoryError(1 << 30, 0)
-        return divide(sums, *rest)
+        return divide(sums, *rest, **options)
 
     said: list[str] = []
     monkeypatch.setattr(reconstruct, "wiener", short_of_memory)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from mpiapp.backend.map_memory import insertion_items, reconstruction_items
-from mpiapp.backend.memory import total
-from mpiapp.model.projection import transform_reference
+from mpiapp.backend.memory import BESIDE_SHARE, total
+from mpiapp.engine.iteration import add_to
+from mpiapp.model import arrays
+from mpiapp.model.projection import shell_index, squared_radius, transform_reference
 from mpiapp.model.reconstruct import downsampled_average, real_space_map, spectra_from_fsc, wiener
 
 
@@ -25,11 +27,21 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("box", "padding"), [(96, 2.0), (96, 1.5), (128, 1.0)])
+@pytest.fixture(autouse=True)
+def slabs_as_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planes of a slab as in host memory, where these tests measure."""
+    monkeypatch.setattr(arrays, "DEVICE_SLAB", 0)
+    transform_reference(
+        np.zeros((8, 8, 8), np.float32), 4, 2.0
+    )  # loads the transforms, which take memory too
+
+
+@pytest.mark.parametrize(("box", "padding"), [(160, 2.0), (128, 1.5), (128, 1.0)])
 def test_a_map_takes_no_more_than_planned_and_not_much_less(box: int, padding: float) -> None:
     half = transform_reference(np.zeros((box, box, box), np.float32), box // 2, padding)
     sums = np.ones((*half.shape, 4), np.float32)  # as on a device
     del half
+    squared_radius(sums.shape[2] - 1), shell_index(sums.shape[2] - 1, padding)  # kept in host memory only
     fsc, tau2 = np.linspace(1, 0, box // 2 + 1), np.ones(box // 2 + 1)
 
     def reconstruct() -> None:
@@ -46,17 +58,28 @@ def test_a_map_takes_no_more_than_planned_and_not_much_less(box: int, padding: f
 
 def test_the_final_map_of_both_halves_fits_as_planned() -> None:
     """One process holds the sums of both halves, adds them, and makes the map."""
-    box, padding = 96, 2.0
+    box, padding = 160, 2.0
     shape = transform_reference(np.zeros((box, box, box), np.float32), box // 2, padding).shape
     halves = [np.ones((*shape, 4), np.float32) for _ in range(2)]
 
     def join() -> None:
-        both = halves[0] + halves[1]
-        real_space_map(wiener(both, np.ones(box // 2 + 1), padding), box, padding)
+        add_to(halves[0], halves[1])
+        real_space_map(wiener(halves[0], np.ones(box // 2 + 1), padding), box, padding)
 
-    planned = total(reconstruction_items(box, padding, halves=2, symmetric=False, joined=True))
+    planned = total(reconstruction_items(box, padding, halves=2, symmetric=False))
     measured = sum(half.nbytes for half in halves) + peak(join)
     assert measured <= planned <= 1.2 * measured
+
+
+def test_halves_take_turns_where_a_device_is_small() -> None:
+    sums = 16 * (2 * 65 + 1) ** 2 * 66  # R = 65 of a box of 64
+    small, large = (int(f * sums / BESIDE_SHARE) for f in (0.99, 1.01))
+
+    def accumulators(memory: int) -> int:
+        return reconstruction_items(64, 2.0, halves=2, symmetric=False, memory=memory)[0].bytes
+
+    assert accumulators(small) == sums
+    assert accumulators(large) == accumulators(0) == 2 * sums
 
 
 def test_what_stays_beside_the_map_by_hand() -> None:
@@ -69,10 +92,9 @@ def test_what_stays_beside_the_map_by_hand() -> None:
     one = sizes(symmetric=False)
     assert one["accumulators"] == 16 * voxels
     assert "symmetrised sums" not in one
-    # a process alone holds both halves, each as it was summed and with its mates, and their sum
-    both = sizes(halves=2, symmetric=True, joined=True)
-    assert both["accumulators"] == both["symmetrised sums"] == 2 * 16 * voxels
-    assert both["sum of both halves"] == 16 * voxels
+    # a process alone holds both halves, and one of them while mates are added in a copy
+    both = sizes(halves=2, symmetric=True)
+    assert both["accumulators"] == 2 * both["symmetrised sums"] == 2 * 16 * voxels
 
 
 def test_maps_are_linear_in_classes_and_cubic_in_the_box() -> None:

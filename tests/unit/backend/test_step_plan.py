@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mpiapp.backend.base import ImagingSetup
-from mpiapp.backend.memory import RESERVED, Load, Tables, orientation_bytes, table_bytes, total
+from mpiapp.backend.memory import BESIDE_SHARE, RESERVED, Load, Tables, orientation_bytes, table_bytes, total
 from mpiapp.backend.step_plan import (
     DIRECTIONS_PER_PARTICLE,
     LANES,
@@ -31,11 +31,16 @@ MIB, GIB = 1 << 20, 1 << 30
 OPTICS = OpticsModel(64, 2.0, 1.0, (1.0, 0.0, 0.0, 1.0), (), (), False)
 
 
+def with_free(size: int) -> int:
+    """Memory of which a step is left so many bytes, or one more."""
+    return int(np.ceil((RESERVED + size) / (1 - BESIDE_SHARE)))
+
+
 @pytest.mark.parametrize("load", [GLOBAL, LOCAL])
 @pytest.mark.parametrize("free", [3 * MIB, 12 * MIB, 60 * MIB, 10_000 * MIB])
 @pytest.mark.parametrize("cache", [0, 64 * MIB])
 def test_the_batches_of_all_lanes_fit_and_are_the_largest_that_do(load: Load, free: int, cache: int) -> None:
-    memory = RESERVED + cache + free
+    memory = with_free(cache + free)
     plan = plan_step(load, memory, cache)
     fixed = total(plan.items)
     each = total(plan.items, 1) - fixed
@@ -88,7 +93,7 @@ def test_known_poses_need_no_tables() -> None:
 
 def test_images_are_given_up_where_nothing_can_be_worked_on_beside_them() -> None:
     fixed = total(plan_step(LOCAL, RESERVED, 0, tables=False).items)
-    memory = RESERVED + fixed + 200 * MIB
+    memory = with_free(fixed + 200 * MIB)
     assert plan_step(LOCAL, memory, 150 * MIB, tables=False).cache == 150 * MIB
     tight = plan_step(LOCAL, memory, 200 * MIB, tables=False)
     assert tight.cache == 0
