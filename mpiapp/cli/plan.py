@@ -151,9 +151,9 @@ def _cards(config: PlanConfig, found: Sequence[Stage]) -> list[str]:
         "interpolated",
         "for each batch; of the sums: sl slice-space (by orientation first), sc scatter (straight into the map).",
         "!: images are no longer kept, for want of memory. maps: whether they fit; no images: if images are kept no longer.",
-        "cached: images that stay on the device; the others are read again in each iteration. "
-        f"{RESERVED / GB:g} GB of each card is left to CUDA and {100 * BESIDE_SHARE:g} % of it to",
-        "the sums of the other half of a refinement; larger ones wait in host memory.",
+        "cached: images that stay on the device; the others are read again in each iteration.",
+        f"Of each card {RESERVED / GB:g} GB is left to CUDA, and {100 * BESIDE_SHARE:g} % to the sums of the other half of "
+        "a refinement; larger ones wait in host memory.",
     ]
 
 
