@@ -1,4 +1,4 @@
-"""``mpiapp info --self_test``: every kernel on a small case on the device, against its equation in float64."""
+"""``mpiapp info``: every kernel on a small case on the device, against its equation in float64."""
 
 from __future__ import annotations
 

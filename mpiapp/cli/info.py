@@ -28,12 +28,13 @@ def run(argv: Sequence[str]) -> int:
     """Print the page; under a launcher every rank takes part and rank 0 prints."""
     parser = argparse.ArgumentParser(
         prog="mpiapp info",
-        description="Versions, MPI, launcher, cores and devices. Under mpirun it shows where the ranks are.",
+        description="Versions, MPI, launcher, cores and devices, and a test of every kernel on the first device. "
+        "Under mpirun it shows where the ranks are.",
     )
     parser.add_argument(
-        "--self_test",
+        "--no_self_test",
         action="store_true",
-        help="run every kernel on a small case on the first device, and compare it with its equation",
+        help="do not run the kernels; otherwise each computes a small case, which is compared with its equation",
     )
     options = parser.parse_args(list(argv))
     launch = find_launch(os.environ)
@@ -49,11 +50,19 @@ def run(argv: Sequence[str]) -> int:
         print(f"{heading}:")
         for name, value in lines:
             _print(name, value)
-    return _self_test() if options.self_test else 0
+    return 0 if options.no_self_test or not _has_device() else _self_test()
 
 
 def _print(name: str, value: str) -> None:
     print(f"  {name:<24}{value}", flush=True)
+
+
+def _has_device() -> bool:
+    """Whether CuPy sees a device; what is missing is told in the section on devices."""
+    try:
+        return bool(visible_devices(load_cupy()))
+    except DeviceError:
+        return False
 
 
 def _self_test() -> int:

@@ -39,7 +39,7 @@ def named_faults(afterwards: str = "") -> Iterator[None]:
         else:
             kind = DeviceError
             message = (
-                f"the GPU failed ({said}): `nvidia-smi` shows its state and who else uses it, `mpiapp info --self_test` "
+                f"the GPU failed ({said}): `nvidia-smi` shows its state and who else uses it, `mpiapp info` "
                 "runs every kernel"
             )
         raise kind(message + afterwards) from fault

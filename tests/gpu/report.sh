@@ -25,7 +25,7 @@ section "tests"
 "$python" -m pytest -q -p no:cacheprovider --tb=short tests/gpu | tail -15
 
 section "kernels against their equations"
-"$python" -m mpiapp info --self_test | sed -n '/^Self-test/,$p'
+"$python" -m mpiapp info | sed -n '/^Self-test/,$p'
 
 section "compute-sanitizer"
 PYTHON="$python" tests/gpu/sanitize.sh

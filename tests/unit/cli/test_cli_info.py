@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 
 import pytest
 
+from mpiapp.backend import gpu_selftest
 from mpiapp.cli import info
+from mpiapp.errors import DeviceError
 from mpiapp.parallel.launcher import Launch
 
 
@@ -52,3 +55,32 @@ def test_a_failing_helper_becomes_a_line() -> None:
 )
 def test_mpi_families_are_told_apart(text: str, family: str) -> None:
     assert info._family(text) == family
+
+
+@pytest.mark.parametrize(
+    ("devices", "passes", "words", "code", "tested"),
+    [
+        (1, True, [], 0, True),
+        (1, False, [], DeviceError.exit_code, True),
+        (1, False, ["--no_self_test"], 0, False),
+        (0, True, [], 0, False),
+    ],
+)
+def test_kernels_are_tested_where_there_is_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    devices: int,
+    passes: bool,
+    words: list[str],
+    code: int,
+    tested: bool,
+) -> None:
+    def self_test(report: Callable[[str, str], None]) -> bool:
+        report("a_kernel", "passed" if passes else "FAILED")
+        return passes
+
+    monkeypatch.setattr(info, "load_cupy", lambda: None)
+    monkeypatch.setattr(info, "visible_devices", lambda cupy: ("GPU-1",) * devices)
+    monkeypatch.setattr(gpu_selftest, "self_test", self_test)
+    assert info.run(words) == code
+    assert ("a_kernel" in capsys.readouterr().out) == tested
