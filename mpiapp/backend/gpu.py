@@ -21,7 +21,7 @@ from mpiapp.backend.gpu_insertion import insert_particles
 from mpiapp.backend.gpu_kernels import PRECISIONS, KernelClock, Kernels, Precision, blocks
 from mpiapp.backend.gpu_memory import first_that_fits, free_unused, is_out_of_memory, too_small
 from mpiapp.backend.gpu_task import Task
-from mpiapp.backend.memory import CACHE_SHARE, required, stays_beside
+from mpiapp.backend.memory import CACHE_SHARE, required, slab_elements, stays_beside
 from mpiapp.backend.score_precision import ScorePrecision
 from mpiapp.backend.step_plan import LANES, load_of
 from mpiapp.errors import DeviceError
@@ -66,7 +66,7 @@ class GpuBackend:
         self.busy = BusyTime(self.cupy)
         self.score_precision = ScorePrecision(precision)
         self.pool = ThreadPoolExecutor(LANES, thread_name_prefix="expectation")
-        register("cupy", device_module(self.kernels))
+        register("cupy", device_module(self.kernels, slab_elements(self.memory)))
         self.sums: list[Any] | None = None  # DeviceSums of each set, when there are several workers
 
     def expectation(

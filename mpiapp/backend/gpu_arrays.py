@@ -13,6 +13,8 @@ from mpiapp.model.arrays import ArrayModule
 FEW_BINS = 4096
 
 
+# elements worked on at a time where a job does not say: few launches for a map of 360 px, half a gigabyte
+SLAB = 1 << 23
 # arrays of this size and more are copied through memory that the device reads and writes by itself
 LARGE_BYTES = 1 << 20
 
@@ -59,8 +61,8 @@ class DeviceFft:
         return transform
 
 
-def device_module(kernels: Kernels) -> ArrayModule:
-    """The array module of a device."""
+def device_module(kernels: Kernels, slab: int = SLAB) -> ArrayModule:
+    """The array module of a device, which works on so many elements at a time."""
     cupy = kernels.cupy
 
     def bincount(index: Any, weights: Any, n: int) -> Any:
@@ -74,4 +76,4 @@ def device_module(kernels: Kernels) -> ArrayModule:
         kernels.launch("maps.cu", f"bin_sums<{kind}>", grid, arguments, shared=8 * n)
         return out
 
-    return ArrayModule(cupy, DeviceFft(cupy), bincount, to_host)
+    return ArrayModule(cupy, DeviceFft(cupy), bincount, to_host, slab)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from math import pi
 
-from mpiapp.backend.memory import COMPLEX, REAL, SUM, Item, grid_voxels, n_pixels, stays_beside, sum_bytes
-from mpiapp.model import arrays
+from mpiapp.backend.memory import (
+    COMPLEX,
+    REAL,
+    SLAB_BYTES,
+    SUM,
+    Item,
+    grid_voxels,
+    n_pixels,
+    slab_elements,
+    stays_beside,
+    sum_bytes,
+)
+from mpiapp.model.arrays import SLAB
 from mpiapp.model.projection import padded_box
 
 DOUBLE = 8
 # elements of a half cube that lie inside its half ball
 INSIDE = pi / 6
-# of an element of a slab: radii, shells, numbers in double precision, and what selects the elements inside the ball
-SLAB_BYTES = 48
 
 
 def insertion_items(r_max: int, padding: float, box: int, particles: int = 1) -> tuple[Item, ...]:
@@ -39,7 +48,8 @@ def reconstruction_items(
     classes : whose sums are held.
     halves : 2 for a process that makes the maps of both halves of a refinement.
     symmetric : sums of symmetry mates are added, in a copy.
-    memory : bytes of the device, in which the sums of a half may have to make room for the other's; 0 for any.
+    memory : bytes of the device, in which the sums of a half may have to make room for the other's, and of which a share
+        is for the planes that are worked on at a time; 0 for plenty.
     """
     voxels = grid_voxels(box // 2, padding)
     if memory and not stays_beside(voxels * SUM, memory):
@@ -50,7 +60,7 @@ def reconstruction_items(
         Item("accumulators", classes * halves * voxels * SUM),
         Item("symmetrised sums", voxels * SUM if symmetric else 0),
         Item("padded transform", transform),
-        Item("what is made on the way to a map", making + _slab(box, padding)),
+        Item("what is made on the way to a map", making + _slab(box, padding, memory)),
     )
     return tuple(item for item in items if item.bytes)
 
@@ -74,8 +84,9 @@ def _map(box: int) -> int:
     return max(box**3 * (2 * DOUBLE + 2 * REAL), (box + 3) ** 2 * (box // 2 + 2) * 4 * DOUBLE)
 
 
-def _slab(box: int, padding: float) -> int:
+def _slab(box: int, padding: float, memory: int) -> int:
     """What is made of the planes that are worked on at a time."""
     size = padded_box(box, padding)
     plane = size * (size // 2 + 1)
-    return max(arrays.SLAB * plane, min(arrays.DEVICE_SLAB, size * plane)) * SLAB_BYTES
+    at_once = min(slab_elements(memory), size * plane) if memory else size * plane
+    return max(SLAB * plane, at_once) * SLAB_BYTES

@@ -24,6 +24,9 @@ RESERVED = 1 << 30  # CUDA context, cuBLAS, buffers of the threads that read, fr
 # Of the memory, what the sums of one half of a refinement may take while the same process works on the other half;
 # larger ones wait in host memory
 BESIDE_SHARE = 0.05
+# Of the memory, what is made of the planes of a map that are worked on at a time, and bytes of an element of them: radii,
+# shells, numbers in double precision, and what selects the elements inside the ball
+SLAB_SHARE, SLAB_BYTES = 0.05, 48
 # Directions whose slices are held for an image at a time where there is no table of all
 FINE_DIRECTIONS = 64
 # shares of the memory: images that are kept, scores of a batch that are held at a time
@@ -230,6 +233,11 @@ def total(items: tuple[Item, ...], batch: int = 0) -> int:
 def left_free(memory: int) -> int:
     """Bytes that a step leaves: to the CUDA libraries, and to the sums of the other half of a refinement."""
     return RESERVED + int(BESIDE_SHARE * memory)
+
+
+def slab_elements(memory: int) -> int:
+    """Elements of a map that are worked on at a time."""
+    return int(SLAB_SHARE * memory) // SLAB_BYTES
 
 
 def stays_beside(size: int, memory: int) -> bool:

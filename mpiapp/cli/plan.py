@@ -171,7 +171,7 @@ def _least(config: PlanConfig, stage: Stage) -> int:
 
 
 def _maps(config: PlanConfig) -> int:
-    """Memory without which maps can not be made: that of one half at a time."""
+    """Memory without which maps can not be made: that of one half and of few planes at a time."""
     return total(_map_items(config, 1)) + RESERVED
 
 

@@ -246,7 +246,9 @@ class Iteration:
         def work() -> F32:
             return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
 
-        needs = total(reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1))
+        needs = total(
+            reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1, memory=1)
+        )
         return self.backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)
 
     def _spectra(self, grid: F64, fsc: F64, joined: bool = False) -> Spectra:

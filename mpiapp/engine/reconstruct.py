@@ -220,5 +220,5 @@ def _map(backend: Backend, grid: Any, setup: ImagingSetup, threads: int) -> F32:
         volume: F32 = to_host(real_space_map(transform, setup.box, setup.padding, workers=threads))
         return volume
 
-    needs = total(reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1))
+    needs = total(reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1, memory=1))
     return backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)

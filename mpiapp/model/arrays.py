@@ -40,17 +40,17 @@ class ArrayModule:
     fft : object with rfft, irfft, fft, ifft and rfftn, irfftn, as scipy.fft has them.
     bincount : (index, weights or None, n) to (n,) sums; indices of n and more are left out.
     to_host : the array in host memory.
+    slab : elements that are worked on at a time, where there is memory for what is made of them; 0 for few planes.
     """
 
     xp: Any
     fft: Any
     bincount: Callable[[Any, Any, int], Any]
     to_host: Callable[[Any], Any] = _itself
+    slab: int = 0
 
 
 SLAB = 16  # planes worked on at a time: the memory for what is made of them stays far below that of a map
-# elements of those on a device, where planes of small maps would cost more in launches than in work
-DEVICE_SLAB = 1 << 22
 _known = {"numpy": ArrayModule(np, _HostFft(), _bincount)}
 
 
@@ -71,9 +71,7 @@ def to_host(array: Any) -> Any:
 
 def slabs_of(array: Any) -> list[slice]:
     """Slices of the first axis, a slab each."""
-    planes = SLAB
-    if module_of(array) is not _known["numpy"]:
-        planes = max(SLAB, DEVICE_SLAB // max(array[0].size, 1))
+    planes = max(SLAB, module_of(array).slab // max(array[0].size, 1))
     return [slice(start, start + planes) for start in range(0, len(array), planes)]
 
 
