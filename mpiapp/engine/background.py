@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 AHEAD = 2
 
 
+class WritingProcess:
+    """The process that writes, started before there is anything to write: it loads what it needs meanwhile (4 s where
+    modules load slowly). It ends with its pipe."""
+
+    def __init__(self) -> None:
+        self.memory = os.memfd_create("states")
+        self.python = start_python("mpiapp.engine.background", str(self.memory), pass_fds=(self.memory,))
+
+
 class BackgroundWriter:
     """A writer whose ``iteration`` returns at once; everything else waits for it first. Pictures are drawn there too,
     where what draws is loaded and the files of earlier iterations are known.
@@ -42,11 +51,10 @@ class BackgroundWriter:
     A fault in the background is raised by the next call.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, process: WritingProcess) -> None:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
-        self._memory = os.memfd_create("states")
-        self._helper = start_python("mpiapp.engine.background", str(self._memory), pass_fds=(self._memory,))
+        self._memory, self._helper = process.memory, process.python
         self._pending = deque([self._thread.submit(self._ask, pickle.dumps(writer))])
 
     def iteration(self, state: RunState) -> None:
@@ -123,6 +131,17 @@ def snapshot(state: RunState) -> RunState:
     )
 
 
+def load() -> None:
+    """Load what writes files and draws."""
+    import h5py  # noqa: F401
+    import healpix  # noqa: F401
+
+    from mpiapp.engine import class_writer, refine_writer  # noqa: F401
+    from mpiapp.report import build, style  # noqa: F401
+
+    style.load()
+
+
 def serve(tasks: IO[bytes], answers: IO[bytes], memory: int) -> None:
     """Do one task after the other until they end: the first is the writer, the others its methods with arguments."""
     collected = log.Collected()
@@ -155,7 +174,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with answering() as answers:
+        load()
         serve(sys.stdin.buffer, answers, int(sys.argv[1]))
+        answers.flush()
+        os._exit(0)  # the job waits for the end, and to take all modules down would be half a second
 
 
 if __name__ == "__main__":

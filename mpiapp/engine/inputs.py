@@ -85,8 +85,6 @@ def read_inputs(
         split_halves=split,
     )
     volumes, box, pixel_size = _fit_references(config, table, volumes, pixel_size)
-    if config.ini_high > 0 and references is None:
-        volumes = _lowpass(volumes, pixel_size, config.ini_high)
     diameter = (
         config.particle_diameter if config.particle_diameter > 0 else (box - 2 * config.maskedge) * pixel_size
     )
@@ -102,7 +100,11 @@ def read_inputs(
         point_group(getattr(config, "sym", "C1")),
         seed,
     )
-    solvent, more = solvent_mask(config, setup)
+    with ThreadPoolExecutor(1) as beside:
+        masking = beside.submit(solvent_mask, config, setup)
+        if config.ini_high > 0 and references is None:
+            volumes = _lowpass(volumes, pixel_size, config.ini_high)
+    solvent, more = masking.result()
     return Inputs(
         table,
         setup,

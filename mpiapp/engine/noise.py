@@ -19,8 +19,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 # Particles of an optics group whose CTFs are averaged
 CTF_SAMPLE = 200
-# Images that a thread looks at together
-BATCH = 32
+# Images that a thread looks at together: few, so that all threads have work for a thousand images
+BATCH = 8
 # Noise keeps at least this share of the power of the images, however strong the reference is
 LEAST_SHARE = 0.3
 

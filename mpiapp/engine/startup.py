@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mpiapp.backend.base import ImagingSetup
 from mpiapp.config.common import CommonConfig
-from mpiapp.engine.background import BackgroundWriter
+from mpiapp.engine.background import BackgroundWriter, WritingProcess
 from mpiapp.engine.inputs import Inputs, resolve_seed
 from mpiapp.engine.iteration import Share
 from mpiapp.engine.plan import Seat, plan_lines
@@ -82,6 +82,9 @@ class Led:
 def begin(team: Team, config: CommonConfig, kind: Kind) -> Start:
     """Prepare a new or a continued refinement on all ranks; without a writer when only the plan was asked for."""
     led, small = None, None
+    writing = None
+    if team.is_leader and config.gpu is not None and not config.dry_run:
+        writing = WritingProcess()
     seats = [Seat(*seat) for seat in team.allgather((team.host, config.threads or team.threads))]
     with raise_together(team):
         if team.is_leader:
@@ -97,8 +100,8 @@ def begin(team: Team, config: CommonConfig, kind: Kind) -> Start:
         start.state, start.inputs, start.partial = led.state, led.inputs, led.partial
     if led is not None and not config.dry_run:
         start.writer = kind.writer(config, led.inputs, names, fingerprint(led.inputs))
-        if config.gpu is not None:
-            start.writer = BackgroundWriter(start.writer)
+        if writing is not None:
+            start.writer = BackgroundWriter(start.writer, writing)
     return start
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpiapp.engine.background import BackgroundWriter
+from mpiapp.engine.background import BackgroundWriter, WritingProcess
 from mpiapp.engine.handover import receive, send
 from mpiapp.engine.state import HalfState, RunState, Schedule
 from mpiapp.errors import InputError, MpiappError
@@ -83,7 +83,7 @@ def test_values_are_handed_over() -> None:
 
 
 def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.LogCaptureFixture) -> None:
-    writer = BackgroundWriter(Recorder(tmp_path))  # type: ignore[arg-type]
+    writer = BackgroundWriter(Recorder(tmp_path), WritingProcess())  # type: ignore[arg-type]
     writer.iteration(state)
     state.poses.rot_deg[:] = 7.0  # the next iteration, already
     writer.iteration(replace(state, schedule=replace(state.schedule, iteration=2)))
@@ -108,7 +108,7 @@ def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.
 
 
 def test_a_fault_is_raised_by_the_next_call(tmp_path: Path, state: RunState) -> None:
-    writer = BackgroundWriter(Recorder(tmp_path))  # type: ignore[arg-type]
+    writer = BackgroundWriter(Recorder(tmp_path), WritingProcess())  # type: ignore[arg-type]
     writer.iteration(replace(state, schedule=replace(state.schedule, iteration=3)))
     with pytest.raises(InputError, match="the disk is full"):
         writer.wait()
@@ -119,7 +119,7 @@ def test_a_fault_is_raised_by_the_next_call(tmp_path: Path, state: RunState) -> 
 
 
 def test_a_lost_process_is_told(tmp_path: Path, state: RunState) -> None:
-    writer = BackgroundWriter(Recorder(tmp_path))  # type: ignore[arg-type]
+    writer = BackgroundWriter(Recorder(tmp_path), WritingProcess())  # type: ignore[arg-type]
     writer.wait()
     writer._helper.send_signal(signal.SIGTERM)  # ignored: the last files are still written
     writer.iteration(state)
