@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Where the time of an expectation step goes on a device, by kernel, and how near each is to what the device can do.
 
-    benchmarks/gpu_profile.py FOLDER --diameter 330 [--particles 4000] [--iterations 3 6 11]
+    benchmarks/gpu_profile.py FOLDER --diameter 330 [--particles 1000] [--iterations 3 6 11]
 
 FOLDER holds particles.star, its stack and ref_class001_lpNN.mrc. A refinement runs under Nsight Compute (ncu), which
-looks at the first half in each of the iterations given: one run each, which ends there. Kernels run one after the other
-and several times, so times are those of each kernel alone. Columns: DRAM, L2, L1 and SM are shares of what the device
-can move or issue at most; a kernel near 100 % in one of them is bound by it. tensor: share of the tensor cores' time.
+looks at the first half in each of the iterations given: one run each, which ends there. Kernels run one after the other,
+some more than once, so times are those of each kernel alone. DRAM, L2 and L1 are shares of what the device can move at
+most, FMA and tensor shares of the time of these units, and issue that of the instructions; a kernel near 100 % in one of
+them is bound by it.
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ from gpu_growth import make_case
 TIME, BYTES = "gpu__time_duration.sum", "dram__bytes.sum"
 # heading: metrics of which the first that a device has is asked for
 SHARES = {
-    "DRAM": ["dram__throughput.avg.pct_of_peak_sustained_elapsed"],
-    "L2": ["lts__throughput.avg.pct_of_peak_sustained_elapsed"],
-    "L1": ["l1tex__throughput.avg.pct_of_peak_sustained_elapsed"],
-    "SM": ["sm__throughput.avg.pct_of_peak_sustained_elapsed"],
+    "DRAM": ["dram__bytes.sum.pct_of_peak_sustained_elapsed"],
+    "L2": ["lts__t_sectors.sum.pct_of_peak_sustained_elapsed"],
+    "L1": ["l1tex__data_pipe_lsu_wavefronts.sum.pct_of_peak_sustained_elapsed"],
+    "issue": ["sm__inst_issued.sum.pct_of_peak_sustained_elapsed"],
+    "FMA": ["sm__inst_executed_pipe_fma.sum.pct_of_peak_sustained_elapsed"],
     "tensor": [
-        "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
-        "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_elapsed",
-        "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_elapsed",
+        "sm__pipe_tensor_cycles_active.sum.pct_of_peak_sustained_elapsed",
+        "sm__inst_executed_pipe_tensor.sum.pct_of_peak_sustained_elapsed",
+        "sm__pipe_tensor_op_hmma_cycles_active.sum.pct_of_peak_sustained_elapsed",
     ],
 }
+SPARED_MB = 30_000  # ncu keeps what kernels overwrite in memory of the device
 PLACES = (
     "/usr/local/cuda*/bin/ncu",
     "/opt/nvidia/nsight-compute/*/ncu",
@@ -152,7 +155,18 @@ def watch(iteration: int, words: list[str]) -> None:
 def profile(ncu: str, shares: dict[str, str], iteration: int, words: list[str], patience: int) -> list[str]:
     """Output of a run under ncu: lines of CSV among others."""
     metrics = ",".join([TIME, BYTES, *shares.values()])
-    command = [ncu, "--profile-from-start", "off", "--clock-control", "none", "--csv", "--page", "raw"]
+    command = [
+        ncu,
+        "--profile-from-start",
+        "off",
+        "--clock-control",
+        "none",
+        "--cache-control",
+        "none",
+        "--csv",
+        "--page",
+        "raw",
+    ]
     command += ["--print-units", "base", "--metrics", metrics]
     command += [sys.executable, __file__, "--watch", str(iteration), *words]
     try:
@@ -171,7 +185,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--diameter", type=float, required=True, help="of the particle, A")
-    parser.add_argument("--particles", type=int, default=4000)
+    parser.add_argument("--particles", type=int, default=1000)
     parser.add_argument("--iterations", type=int, nargs="+", default=[3, 6, 11])
     parser.add_argument("--patience", type=int, default=150, help="seconds for a run")
     options = parser.parse_args()
@@ -186,7 +200,9 @@ def main() -> None:
         words = [
             *f"refine3d --i {star} --ini_high 60 --firstiter_cc --offset_range 5 --offset_step 2".split()
         ]
-        words += [*f"--random_seed 1 --gpu --particle_diameter {options.diameter}".split()]
+        words += [
+            *f"--random_seed 1 --gpu --free_gpu_memory {SPARED_MB} --particle_diameter {options.diameter}".split()
+        ]
         words += ["--ref", str(next(options.folder.glob("ref_class001_lp*.mrc")))]
         for iteration in options.iterations:
             lines = profile(
