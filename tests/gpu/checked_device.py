@@ -12,16 +12,18 @@ def prepare() -> None:
     """Arrays in memory of their own, and transforms and products of CUDA's libraries on the host.
 
     A checker sees where an array ends only if it is no piece of a pool. Kernels of cuFFT and cuBLAS are not ours to check,
-    and a checker takes minutes to load them.
+    and a checker takes minutes to load them. One batch at a time: under racecheck, which looks at what the threads of a
+    block share, two streams sometimes waited for each other without end.
     """
     import cupy
 
-    from mpiapp.backend import gpu_coarse
+    from mpiapp.backend import gpu, gpu_coarse
 
     cupy.cuda.set_allocator(None)
     for name in ("fft", "ifft", "rfft", "irfft", "rfft2", "irfft2", "rfftn", "irfftn"):
         setattr(cupy.fft, name, _on_host(cupy, getattr(np.fft, name)))
     gpu_coarse.multiply = _multiply
+    gpu.LANES = 1
 
 
 def _on_host(cupy: Any, transform: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,7 @@
 #                                            reconstruction, post-processing
 #   tests/gpu/report.sh FOLDER DIAMETER      also refines FOLDER/particles.star from FOLDER/ref_class001_lp60.mrc, twice:
 #                                            the first run compiles what is missing, the second is the one to quote;
-#                                            the time of each kernel, classes, growth with particles and box, two devices
+#                                            classes, growth with particles and box, two devices
 #   SECTIONS="tests refine" tests/gpu/report.sh ...      some of it: the names of the functions below
 #   PYTHON=python3 tests/gpu/report.sh ...
 #
@@ -55,8 +55,6 @@ refine() {
     grep -E "Scores" "$out/second.txt" | sort | uniq -c | sort -rn | head -8
 }
 
-profile() { "$python" benchmarks/gpu_profile.py "$folder" --diameter "$diameter"; }
-
 classes() { "$python" benchmarks/gpu_classes.py "$folder" --plot "$out/classes.png"; }
 
 growth() { "$python" benchmarks/gpu_growth.py "$folder" --diameter "$diameter" --out "$out/growth"; }
@@ -67,7 +65,7 @@ two_devices() {
 }
 
 all="machine tests selftest sanitizer products slicing reading reconstruct postprocess"
-[ $# -ge 2 ] && all="$all refine profile classes growth two_devices"
+[ $# -ge 2 ] && all="$all refine classes growth two_devices"
 for section in ${SECTIONS:-$all}; do
     printf '\n== %s, %s\n' "$section" "$(date +%F)"
     begun=$SECONDS

@@ -44,7 +44,7 @@ def test_a_step_fits_or_says_why(case: Case, name: str) -> None:
     whole, cache = capped(case, SEARCHES[name], 1 << 30)
     assert cache > 0
     outcomes, messages = [], []
-    for limit in np.geomspace(64 << 20, 256 << 10, 33).astype(int):
+    for limit in np.geomspace(64 << 20, 256 << 10, 17).astype(int):
         try:
             grid, _ = capped(case, SEARCHES[name], int(limit))
         except DeviceError as fault:

@@ -139,7 +139,7 @@ def test_batches_are_halved_or_the_message_is_clear(case: Case) -> None:
     pool = cupy.get_default_memory_pool()
     expected, _ = sums(CpuBackend(1), case, OPTIONS["CTF"])
     outcomes, messages = [], []
-    for room in np.geomspace(64 << 20, 16 << 10, 30).astype(int):
+    for room in np.geomspace(64 << 20, 16 << 10, 12).astype(int):
         backend = device()
         free_unused(cupy)
         pool.set_limit(size=pool.used_bytes() + int(room))
