@@ -216,10 +216,9 @@ class Iteration:
 
     def _whole_grid(self, h: int, grid: Any, both_here: bool) -> F64 | None:
         """Sums of all workers of a half, with both stored copies of a plane and symmetry mates added; at the root."""
+        # sums of an iteration that was stopped come back in host memory
         if grid is not None and not both_here:
-            grid = self.backend.to_device(
-                grid
-            )  # sums of an iteration that was stopped come back in host memory
+            grid = self.backend.to_device(grid)
         grid = self.backend.reduce_grid(self.team, h, grid)
         if grid is None:
             return None
