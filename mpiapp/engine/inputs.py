@@ -70,7 +70,7 @@ def read_inputs(
     from mpiapp.io.checks import check_particles
     from mpiapp.io.particles import read_particles
 
-    with ThreadPoolExecutor(1) as beside:  # maps are read and looked at while pandas is loaded
+    with ThreadPoolExecutor(1) as beside:  # maps are read and looked at meanwhile
         reading = beside.submit(_read_references, config, references)
         table = read_particles(config.input_star, root=config.root or None)
     volumes, pixel_size, remarks = reading.result()

@@ -179,18 +179,16 @@ def _write(
         log.emit([f" {stack}: one projection"])
         return
     star = stars[0]
-    import pandas as pd
-
     from mpiapp.io.star import write_star
+    from mpiapp.io.star_table import Table
 
     write_stack(stack, images, pixel_size_A)
     names = [f"{i + 1:06d}@{stack}" for i in range(len(images))]
     if table is not None:
-        frame = table.frame.copy()
-        optics = table.optics_frame.copy()
+        frame, optics = table.frame, table.optics_frame
     else:
-        frame = pd.DataFrame({"rlnOpticsGroup": np.ones(len(images), int)})
-        optics = pd.DataFrame(
+        frame = Table({"rlnOpticsGroup": np.ones(len(images), int)})
+        optics = Table(
             {
                 "rlnOpticsGroupName": ["opticsGroup1"],
                 "rlnOpticsGroup": [1],
@@ -200,15 +198,14 @@ def _write(
             }
         )
     # the images have the map's box and pixels, whatever those of the particles are
-    optics["rlnImagePixelSize"] = pixel_size_A
-    optics["rlnImageSize"] = images.shape[-1]
-    optics["rlnImageDimensionality"] = 2
-    frame["rlnImageName"] = names
-    for label, values in zip(
-        ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst"),
-        (*views.angles_deg.T, *(views.offset_px * pixel_size_A).T),
-        strict=True,
-    ):
-        frame[label] = values
+    geometry = {
+        "rlnImagePixelSize": pixel_size_A,
+        "rlnImageSize": images.shape[-1],
+        "rlnImageDimensionality": 2,
+    }
+    optics = optics.with_columns({label: np.full(len(optics), value) for label, value in geometry.items()})
+    labels = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst")
+    values = (*views.angles_deg.T, *(views.offset_px * pixel_size_A).T)
+    frame = frame.with_columns({"rlnImageName": names, **dict(zip(labels, values, strict=True))})
     write_star(star, {"optics": optics, "particles": frame}, config.command_line())
     log.emit([f" {stack}, {star}: {len(images)} projections"])

@@ -135,7 +135,7 @@ def _chosen(config: ReconstructConfig, table: ParticleTable) -> tuple[NDArray[np
     ):
         if wanted < 0:
             continue
-        if label not in table.frame.columns:
+        if label not in table.frame:
             raise InputError(f"{table.path}: no column _{label}, which --{flag} {wanted} needs")
         keep &= values == wanted
         if not keep.any():
@@ -143,7 +143,7 @@ def _chosen(config: ReconstructConfig, table: ParticleTable) -> tuple[NDArray[np
     rows = np.flatnonzero(keep)
     if not config.fom_weighting:
         return rows, None
-    if FIGURE_OF_MERIT not in table.frame.columns:
+    if FIGURE_OF_MERIT not in table.frame:
         raise InputError(f"{table.path}: no column _{FIGURE_OF_MERIT}, which --fom_weighting needs")
     return rows, np.asarray(table.frame[FIGURE_OF_MERIT], float)[rows]
 

@@ -58,8 +58,7 @@ def select(config: SelectConfig) -> Selection:
         raise InputError(
             f"{config.data_star}: no particle is in a class that meets the conditions; relax them"
         )
-    frame = table.frame.iloc[rows].reset_index(drop=True)
-    write_particles(config.output, replace(table, frame=frame))
+    write_particles(config.output, replace(table, frame=table.frame.take(rows)))
     return Selection(chosen, int(rows.size), len(table))
 
 

@@ -94,7 +94,7 @@ def check_poses(table: ParticleTable, flag: str = "", *, planar: bool = False) -
     InputError
         Columns of angles are missing; priors stand in for tilt and psi.
     """
-    columns = table.frame.columns
+    columns = table.frame
     missing = [
         label
         for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")[2 if planar else 0 :]

@@ -143,7 +143,7 @@ def defocus(table: ParticleTable, options: CheckOptions) -> Iterator[str]:
     if not options.ctf:
         return
     where = f"{table.path}, table data_{table.block}, column rlnDefocusU"
-    if "rlnDefocusU" not in table.frame.columns:
+    if "rlnDefocusU" not in table.frame:
         yield f"{where}: is missing; estimate the CTF first (CtfFind), or work without CTF."
         return
     largest = max(np.abs(table.defocus_u_A).max(), np.abs(table.defocus_v_A).max())
@@ -161,7 +161,7 @@ def norm_correction(table: ParticleTable, options: CheckOptions) -> Iterator[str
 
 def odd_defocus(table: ParticleTable, options: CheckOptions) -> Iterator[str]:
     """Warn of overfocus, of single zeros and of values that no microscope is set to."""
-    if not options.ctf or "rlnDefocusU" not in table.frame.columns:
+    if not options.ctf or "rlnDefocusU" not in table.frame:
         return
     for label, values in (("rlnDefocusU", table.defocus_u_A), ("rlnDefocusV", table.defocus_v_A)):
         yield from _rows(table, values < 0, label, values, "A is overfocus (underfocus is positive)")

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mpiapp.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mpiapp.io.star_table import Table
 
 
 @dataclass(frozen=True)
 class Columns:
     """Reads columns of one table; `name` is the block name ("particles")."""
 
-    frame: pd.DataFrame
+    frame: Table
     path: Path
     name: str
 
@@ -29,11 +27,11 @@ class Columns:
 
     def has(self, label: str) -> bool:
         """Whether the table has this column."""
-        return label in self.frame.columns
+        return label in self.frame
 
     def where(self, row: int) -> str:
         """File, table, row (1-based) and, where known, line of the file."""
-        first = int(self.frame.attrs.get("first_line", 0))
+        first = self.frame.first_line
         line = f" (line {first + row})" if first else ""
         return f"{self.path}, table data_{self.name}, row {row + 1}{line}"
 
@@ -59,7 +57,7 @@ class Columns:
             if default is None:
                 self.require([label], "add it")
             return np.full(len(self), default, dtype=np.float64)
-        cells = self.frame[label].to_numpy()
+        cells = np.asarray(self.frame[label])
         if cells.dtype.kind not in "iufb":
             self._refuse_text(label, cells)
         values: npt.NDArray[np.float64] = cells.astype(np.float64)
@@ -91,13 +89,14 @@ class Columns:
 
     def text(self, label: str) -> list[str]:
         """A column as strings."""
-        return [str(cell) for cell in self.frame[label].tolist()]
+        column = self.frame[label]
+        return [str(cell) for cell in (column if isinstance(column, list) else column.tolist())]
 
     def vector(self, label: str, row: int) -> tuple[float, ...]:
         """One cell that holds a vector `[a,b,c]`; empty where the column is missing."""
         if not self.has(label):
             return ()
-        cell = str(self.frame[label].iloc[row])
+        cell = str(self.frame[label][row])
         try:
             return tuple(float(part) for part in cell.strip("[]() ").split(",") if part.strip())
         except ValueError:

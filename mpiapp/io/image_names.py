@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mpiapp.errors import InputError
 from mpiapp.io.columns import Columns
+from mpiapp.io.star_table import numbered
 
 _OTHER_FORMATS = {
     **dict.fromkeys((".spi", ".stk", ".vol", ".xmp"), "SPIDER"),
@@ -45,15 +46,12 @@ def split_names(table: Columns) -> ImageNames:
     InputError
         A name is empty, its number is no number, or the file format is not read.
     """
-    import pandas as pd
-
     parts = [name.rpartition("@") for name in table.text("rlnImageName")]
     numbers = _numbers(table, [head for head, _, _ in parts])
     files = [tail.lstrip(">") for _, _, tail in parts]
-    codes, stacks = pd.factorize(np.array(files, dtype=object))
-    names = [str(stack) for stack in stacks]
+    codes, names = numbered(files)
     _check_formats(table, names, codes)
-    return ImageNames(names, codes.astype(np.int32), numbers - 1)
+    return ImageNames(names, codes, numbers - 1)
 
 
 def _numbers(table: Columns, heads: list[str]) -> npt.NDArray[np.int64]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpiapp.errors import InputError
 from mpiapp.io.columns import Columns
 from mpiapp.io.labels import LEGACY_GROUP_LABELS, LEGACY_SHIFTS
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mpiapp.io.star_table import Table
 
 _DROPPED = (*LEGACY_GROUP_LABELS, "rlnBeamTiltClass")
 _MICROMETRE = 1e4  # in angstrom
 
 
-def from_legacy(frame: pd.DataFrame, path: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def from_legacy(frame: Table, path: Path, name: str) -> tuple[Table, Table]:
     """Split a single table of RELION 3.0 into optics and particles as of 3.1.
 
     Rows with equal optics make one group (`opticsGroupN`, in order of appearance). The pixel size is
@@ -40,8 +37,6 @@ def from_legacy(frame: pd.DataFrame, path: Path, name: str) -> tuple[pd.DataFram
     InputError
         Voltage, spherical aberration or the pixel size is missing or no number.
     """
-    import pandas as pd
-
     table = Columns(frame, path, name)
     remedy = (
         "a table without data_optics (RELION 3.0) needs them in every row; add them, or a data_optics table"
@@ -59,7 +54,7 @@ def from_legacy(frame: pd.DataFrame, path: Path, name: str) -> tuple[pd.DataFram
     of = {label: unique[:, i] for i, label in enumerate(labels)}
     pixel = _MICROMETRE * of["rlnDetectorPixelSize"] / of["rlnMagnification"]
     n_groups = len(unique)
-    optics = pd.DataFrame(
+    optics = Table(
         {
             "rlnOpticsGroup": np.arange(1, n_groups + 1),
             "rlnOpticsGroupName": [f"opticsGroup{i + 1}" for i in range(n_groups)],
@@ -72,16 +67,14 @@ def from_legacy(frame: pd.DataFrame, path: Path, name: str) -> tuple[pd.DataFram
             "rlnImageDimensionality": np.full(n_groups, 2),
         }
     )
-    particles = frame.drop(columns=[label for label in _DROPPED if table.has(label)])
+    particles = frame.without(_DROPPED)
     for old, new in LEGACY_SHIFTS.items():
         if table.has(old) and table.has(new):
-            particles = particles.drop(columns=[old])  # the newer one has the unit in its name
+            particles = particles.without([old])  # the newer one has the unit in its name
         elif table.has(old):
-            particles = particles.rename(columns={old: new})
-            particles[new] = table.numbers(old) * pixel[group]
-    particles["rlnOpticsGroup"] = group + 1
-    particles.attrs = dict(frame.attrs)
-    return optics, particles
+            particles = particles.renamed({old: new})
+            particles = particles.with_columns({new: table.numbers(old) * pixel[group]})
+    return optics, particles.with_columns({"rlnOpticsGroup": group + 1})
 
 
 def _check_magnification(table: Columns) -> None:
@@ -95,7 +88,7 @@ def _check_magnification(table: Columns) -> None:
             )
 
 
-def to_legacy(optics: pd.DataFrame, particles: pd.DataFrame, path: Path) -> pd.DataFrame:
+def to_legacy(optics: Table, particles: Table, path: Path) -> Table:
     """The single table of RELION 3.0 (block `data_`), for tools that know no optics groups.
 
     Magnification is written as 10000, so that the detector pixel (um) has the number of the pixel size (A).
@@ -103,12 +96,10 @@ def to_legacy(optics: pd.DataFrame, particles: pd.DataFrame, path: Path) -> pd.D
     groups, table = Columns(optics, path, "optics"), Columns(particles, path, "particles")
     row = table.whole("rlnOpticsGroup") - 1
     pixel = groups.numbers("rlnImagePixelSize")[row]
-    old = particles.drop(columns=["rlnOpticsGroup"])
+    old = particles.without(["rlnOpticsGroup"])
     for legacy, modern in LEGACY_SHIFTS.items():
         if table.has(modern):
-            old = old.rename(columns={modern: legacy})
-            old[legacy] = table.numbers(modern) / pixel
-    for label in LEGACY_GROUP_LABELS:
-        if groups.has(label):
-            old[label] = groups.numbers(label)[row]
-    return old.assign(rlnMagnification=10000.0, rlnDetectorPixelSize=pixel)
+            old = old.renamed({modern: legacy}).with_columns({legacy: table.numbers(modern) / pixel})
+    shared = {label: groups.numbers(label)[row] for label in LEGACY_GROUP_LABELS if groups.has(label)}
+    magnification = np.full(len(pixel), 10000.0)
+    return old.with_columns({**shared, "rlnMagnification": magnification, "rlnDetectorPixelSize": pixel})

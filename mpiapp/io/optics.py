@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,7 @@ import numpy.typing as npt
 from mpiapp.errors import InputError
 from mpiapp.io.columns import Columns
 from mpiapp.io.labels import PIXEL_SIZE_LABELS
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mpiapp.io.star_table import Table
 
 DEFAULT_AMPLITUDE_CONTRAST = 0.1
 
@@ -42,7 +39,7 @@ class OpticsGroup:
     mtf_file: str = ""
 
 
-def read_optics(frame: pd.DataFrame, path: Path) -> tuple[list[OpticsGroup], list[str]]:
+def read_optics(frame: Table, path: Path) -> tuple[list[OpticsGroup], list[str]]:
     """Groups of a data_optics table in the order of its rows, numbered 1..n, and remarks for the user.
 
     Raises
@@ -108,8 +105,8 @@ def _groups(table: Columns, pixel_label: str) -> list[OpticsGroup]:
 
 
 def renumber_groups(
-    optics: pd.DataFrame, particles: pd.DataFrame, path: Path
-) -> tuple[pd.DataFrame, pd.DataFrame, npt.NDArray[np.int32], list[str]]:
+    optics: Table, particles: Table, path: Path
+) -> tuple[Table, Table, npt.NDArray[np.int32], list[str]]:
     """Number the optics groups 1..n in the order of their table, in both tables.
 
     Returns
@@ -137,16 +134,17 @@ def renumber_groups(
     if not table.has("rlnOpticsGroup"):
         if len(numbers) > 1:
             table.require(["rlnOpticsGroup"], f"data_optics has {len(numbers)} groups: say which is whose")
-        particles = particles.assign(rlnOpticsGroup=1)
+        particles = particles.with_columns({"rlnOpticsGroup": np.ones(len(particles), np.int64)})
         notice = f"{path}: particles without rlnOpticsGroup were put into the only optics group."
-        return optics.assign(rlnOpticsGroup=1), particles, np.zeros(len(particles), np.int32), [notice]
+        optics = optics.with_columns({"rlnOpticsGroup": np.ones(1, np.int64)})
+        return optics, particles, np.zeros(len(particles), np.int32), [notice]
     index = _index_of(numbers, table)
     wanted = np.arange(1, len(numbers) + 1)
     if np.array_equal(numbers, wanted):
         return optics, particles, index, []
     notice = f"{path}: optics groups {', '.join(map(str, numbers))} are renumbered 1 to {len(numbers)}."
-    optics = optics.assign(rlnOpticsGroup=wanted)
-    return optics, particles.assign(rlnOpticsGroup=index.astype(np.int64) + 1), index, [notice]
+    optics = optics.with_columns({"rlnOpticsGroup": wanted})
+    return optics, particles.with_columns({"rlnOpticsGroup": index.astype(np.int64) + 1}), index, [notice]
 
 
 def _index_of(numbers: npt.NDArray[np.int64], table: Columns) -> npt.NDArray[np.int32]:

@@ -12,6 +12,7 @@ from mpiapp.errors import InputError
 from mpiapp.io.columns import Columns
 from mpiapp.io.image_names import ImageNames
 from mpiapp.io.labels import PARTICLE_COLUMNS, Kind
+from mpiapp.io.star_table import numbered
 
 _JOB_PREFIX = re.compile(r"^.*?\bjob\d{3,}/")
 
@@ -60,16 +61,13 @@ def _small(table: Columns, label: str, values: npt.NDArray[np.int64], dtype: typ
 
 def scale_groups(table: Columns, names: ImageNames) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Groups of the scale correction: rlnGroupName, else micrograph without job prefix, else stack."""
-    import pandas as pd
-
     if not table.has("rlnGroupName") and not table.has("rlnMicrographName"):
         return names.stack_index.copy(), [_JOB_PREFIX.sub("", stack) for stack in names.stacks]
     by_name = table.has("rlnGroupName")
     labels = table.text("rlnGroupName" if by_name else "rlnMicrographName")
-    codes, found = pd.factorize(np.array(labels, dtype=object))
+    codes, found = numbered(labels)
     if by_name:
-        return codes.astype(np.int32), [str(name) for name in found]
+        return codes, found
     # One micrograph may stand under several jobs: the names without the jobs are joined once more.
-    bare = np.array([_JOB_PREFIX.sub("", str(name)) for name in found], dtype=object)
-    joined, found = pd.factorize(bare)
-    return joined[codes].astype(np.int32), [str(name) for name in found]
+    joined, found = numbered(_JOB_PREFIX.sub("", name) for name in found)
+    return joined[codes], found

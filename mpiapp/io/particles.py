@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,8 @@ from mpiapp.io.mrc_header import read_header
 from mpiapp.io.optics import OpticsGroup, read_optics, renumber_groups
 from mpiapp.io.particle_arrays import particle_arrays, scale_groups
 from mpiapp.io.star import parse_star, write_star
-from mpiapp.io.star_parser import Block, StarFile
-
-if TYPE_CHECKING:
-    import pandas as pd
+from mpiapp.io.star_parser import StarFile
+from mpiapp.io.star_table import Table
 
 __all__ = ["OpticsGroup", "ParticleTable", "read_particles", "write_particles"]
 
@@ -39,8 +36,8 @@ class ParticleTable:
 
     path: Path
     optics: list[OpticsGroup]
-    optics_frame: pd.DataFrame
-    frame: pd.DataFrame
+    optics_frame: Table
+    frame: Table
     stack_paths: list[Path]
     """Absolute."""
     stack_index: npt.NDArray[np.int32]
@@ -81,7 +78,7 @@ class ParticleTable:
 
     def image_name(self, row: int) -> str:
         """rlnImageName of a particle."""
-        return str(self.frame["rlnImageName"].iloc[row])
+        return str(self.frame["rlnImageName"][row])
 
 
 def read_particles(path: Path | str, root: Path | str | None = None) -> ParticleTable:
@@ -133,12 +130,12 @@ def read_particles(path: Path | str, root: Path | str | None = None) -> Particle
     )
 
 
-def _particle_block(star: StarFile) -> tuple[str, pd.DataFrame]:
+def _particle_block(star: StarFile) -> tuple[str, Table]:
     """The table with image names: data_particles, else data_images or data_ of older versions, else any."""
-    tables = {name: block for name, block in star.blocks.items() if not isinstance(block, dict)}
+    tables = {name: block for name, block in star.blocks.items() if isinstance(block, Table)}
     preferred = [name for name in ("particles", "images", "") if name in tables]
     for name in [*preferred, *tables]:
-        if "rlnImageName" in tables[name].columns:
+        if "rlnImageName" in tables[name]:
             return name, tables[name]
     names = ", ".join(f"data_{name}" for name in star.blocks)
     hint = (
@@ -149,11 +146,9 @@ def _particle_block(star: StarFile) -> tuple[str, pd.DataFrame]:
     raise InputError(f"{star.path}: no table with the column rlnImageName (the file has {names}); {hint}.")
 
 
-def _optics_block(star: StarFile, name: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    import pandas as pd
-
+def _optics_block(star: StarFile, name: str, frame: Table) -> tuple[Table, Table]:
     block = star.blocks.get("optics")
-    if block is None and "rlnOpticsGroup" in frame.columns and "rlnVoltage" not in frame.columns:
+    if block is None and "rlnOpticsGroup" in frame and "rlnVoltage" not in frame:
         raise InputError(
             f"{star.path}: the particles have optics groups, but the table data_optics is missing; "
             f"copy it from the file that these particles were selected from."
@@ -161,18 +156,20 @@ def _optics_block(star: StarFile, name: str, frame: pd.DataFrame) -> tuple[pd.Da
     if block is None:
         star.notices.append(f"{star.path}: a table of RELION 3.0 or older, converted to optics groups.")
         return from_legacy(frame, star.path, name)
-    return (pd.DataFrame([block]) if isinstance(block, dict) else block), frame
+    if isinstance(block, dict):
+        block = Table({label: [value] for label, value in block.items()})
+    return block, frame
 
 
 def _complete_boxes(
-    optics: pd.DataFrame,
+    optics: Table,
     path: Path,
     optics_index: npt.NDArray[np.int32],
     stack_paths: list[Path],
     names: ImageNames,
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[Table, list[str]]:
     """Where the table does not say the image size, take it from the first image of each group."""
-    if "rlnImageSize" in optics.columns:
+    if "rlnImageSize" in optics:
         return optics, []
     sizes, notices = np.zeros(len(optics), np.int64), []
     for group in range(len(optics)):
@@ -182,7 +179,7 @@ def _complete_boxes(
                 sizes[group] = read_header(stack_paths[names.stack_index[mine[0]]]).shape[2]
         except InputError as error:
             notices.append(f"{path}: the image size of optics group {group + 1} is unknown: {error}")
-    return optics.assign(rlnImageSize=sizes), notices
+    return optics.with_columns({"rlnImageSize": sizes}), notices
 
 
 def write_particles(
@@ -207,17 +204,16 @@ def write_particles(
     legacy
         Write the single table of RELION 3.0 instead.
     """
-    frame = table.frame.copy(deep=False)
-    for label, values in (updates or {}).items():
-        column = np.asarray(values)
+    columns = {label: np.asarray(values) for label, values in (updates or {}).items()}
+    for label, column in columns.items():
         if column.shape != (len(table),):
             raise ValueError(f"{label}: {column.shape} values for {len(table)} particles")
-        frame[label] = column
-    exact = set(frame.columns) - set(updates or {})
+    frame = table.frame.with_columns(columns)
+    exact = set(frame) - set(columns)
     if legacy:
         exact -= {*LEGACY_SHIFTS}  # computed from angstrom
-        blocks: dict[str, Block] = {"": to_legacy(table.optics_frame, frame, table.path)}
+        blocks = {"": to_legacy(table.optics_frame, frame, table.path)}
     else:
-        exact |= set(table.optics_frame.columns)
+        exact |= set(table.optics_frame)
         blocks = {"optics": table.optics_frame, "particles": frame}
     write_star(path, blocks, comment, exact)

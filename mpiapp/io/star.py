@@ -1,7 +1,7 @@
 """STAR files: tolerant reading, writing as RELION writes.
 
 A file is a sequence of blocks `data_NAME`; a block is a list of `_label value` lines or a loop. Loops become
-pandas tables (or plain columns, where there is little to do with them), lists become dictionaries. Why a parser of
+pandas tables, or plain columns for the jobs, lists become dictionaries. Why a parser of
 our own: the package `starfile` changes `'` to `"`, cuts words at `#`, fills short rows with NaN, reads on after the
 blank line where RELION stops, turns the name "007" into 7 and knows no line numbers for messages.
 """
@@ -61,9 +61,9 @@ def read_tables(path: Path | str, without: tuple[str, ...] = ()) -> dict[str, Pa
 
 
 def parse_star(path: Path | str, without: tuple[str, ...] = ()) -> StarFile:
-    """Like `read_star`, with version and remarks returned instead of logged."""
+    """Like `read_tables`, with version and remarks returned instead of logged."""
     star, tables = _parse(path, without)
-    star.blocks = {name: _in_pandas(block) for name, block in tables.items()}
+    star.blocks = tables
     return star
 
 

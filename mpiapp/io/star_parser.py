@@ -29,7 +29,7 @@ class StarFile:
     """A STAR file as read: blocks by name, version (30000 where none is written), remarks for the user."""
 
     path: Path
-    blocks: dict[str, Block] = field(default_factory=dict)
+    blocks: dict[str, Parsed] = field(default_factory=dict)
     version: int = 30000
     notices: list[str] = field(default_factory=list)
 

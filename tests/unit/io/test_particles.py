@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +203,7 @@ def test_legacy_conversion_is_relions(relion: Path, tmp_path: Path) -> None:
             if other[label].dtype.kind in "if":
                 np.testing.assert_allclose(mine[label], other[label], rtol=1e-5, atol=2e-5, err_msg=label)
             else:
-                assert mine[label].tolist() == other[label].tolist()
+                assert list(mine[label]) == other[label].tolist()
     extra = set(table.optics_frame.columns) - set(truth["optics"].columns)
     assert extra <= {"rlnImageSize", "rlnImageDimensionality"}
     assert set(table.frame.columns) == set(truth["particles"].columns)
@@ -300,3 +301,14 @@ def test_missing_root_is_refused(project: Project) -> None:
         InputError, match=r"nowhere: the folder of the images \(--root; reconstruct: --img\) does not exist"
     ):
         read_particles(project.write(), root="nowhere")
+
+
+def test_particles_are_read_and_written_without_pandas(project: Project, tmp_path: Path) -> None:
+    """It takes longer to load than a small job needs for an iteration."""
+    code = (
+        "import sys; from mpiapp.io.particles import read_particles, write_particles; "
+        f"table = read_particles({str(project.write())!r}); "
+        f"write_particles({str(tmp_path / 'out.star')!r}, table, {{'rlnAnglePsi': table.psi_deg}}); "
+        "assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mpiapp.errors import InputError
 from mpiapp.io import star_parser
 from mpiapp.io.star import parse_star, read_star, write_star
+from mpiapp.io.star_table import Table, numbered
 
 Blocks = dict[str, tuple[list[str], list[list[str]]]]
 
@@ -166,7 +167,7 @@ def test_foreign_line_ends_are_read_with_a_notice(tmp_path: Path, end: str) -> N
     path = tmp_path / "t.star"
     path.write_bytes(end.join(["data_a", "loop_", "_rlnX #1", "_rlnY #2", "1 a", "2 b", ""]).encode())
     star = parse_star(path)
-    assert star.blocks["a"]["rlnY"].tolist() == ["a", "b"]
+    assert list(star.blocks["a"]["rlnY"]) == ["a", "b"]
     assert "CR LF" in star.notices[0]
 
 
@@ -187,8 +188,7 @@ def test_blank_line_between_labels_and_rows(tmp_path: Path) -> None:
         "data_a\n\nloop_\n_rlnX #1\n_rlnY #2\n_rlnZ #3\n\n1 2 3\n\ndata_b\n\nloop_\n_rlnX\n\n\ndata_c\n"
     )
     star = parse_star(path)
-    assert star.blocks["a"].shape == (1, 3)
-    assert star.blocks["b"].shape == (0, 1)
+    assert [(len(star.blocks[name]), len(list(star.blocks[name]))) for name in "ab"] == [(1, 3), (0, 1)]
     assert star.blocks["c"] == {}
     assert [n for n in star.notices if "line 7" in n]
 
@@ -257,3 +257,20 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_star(path, {"t": {"rlnName": "a\nb"}})
     assert read_star(path)["t"] == {"rlnX": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["t.star"]
+
+
+def test_tables_are_changed_without_touching_the_one_that_was_read() -> None:
+    table = Table({"a": np.arange(3), "b": ["x", "y", "z"]}, first_line=7)
+    more = table.with_columns({"c": np.ones(3), "a": np.zeros(3)})
+    assert list(more) == ["a", "b", "c"]
+    assert (more.first_line, more["a"].tolist(), table["a"].tolist()) == (7, [0, 0, 0], [0, 1, 2])
+    assert list(more.without(["b", "none"])) == ["a", "c"]
+    assert list(more.renamed({"b": "d"})) == ["a", "d", "c"]
+    some = table.take(np.array([2, 0]))
+    assert (some["a"].tolist(), some["b"], some.first_line) == ([2, 0], ["z", "x"], 0)
+
+
+def test_labels_are_numbered_in_order_of_appearance() -> None:
+    codes, found = numbered(["b", "a", "b", "c"])
+    assert codes.tolist() == [0, 1, 0, 2]
+    assert found == ["b", "a", "c"]
