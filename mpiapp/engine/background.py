@@ -37,11 +37,23 @@ AHEAD = 2
 
 class WritingProcess:
     """The process that writes, started before there is anything to write: it loads what it needs meanwhile (4 s where
-    modules load slowly). It ends with its pipe."""
+    modules load slowly). It ends with its pipe, whatever becomes of this one."""
 
     def __init__(self) -> None:
         self.memory = os.memfd_create("states")
         self.python = start_python("mpiapp.engine.background", str(self.memory), pass_fds=(self.memory,))
+
+    def end(self, at_once: bool = False) -> None:
+        """Wait until what is in work is written, or end it at once."""
+        if at_once:
+            self.python.kill()
+        assert self.python.stdin is not None
+        assert self.python.stdout is not None
+        with suppress(BrokenPipeError):  # of a process that is gone, which was told before
+            self.python.stdin.close()
+        self.python.wait()
+        self.python.stdout.close()
+        os.close(self.memory)
 
 
 class BackgroundWriter:
@@ -54,7 +66,7 @@ class BackgroundWriter:
     def __init__(self, writer: Writer, process: WritingProcess) -> None:
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="files")
-        self._memory, self._helper = process.memory, process.python
+        self._process = process
         self._pending = deque([self._thread.submit(self._ask, pickle.dumps(writer))])
 
     def iteration(self, state: RunState) -> None:
@@ -89,14 +101,15 @@ class BackgroundWriter:
 
     def _ask(self, task: bytes | tuple[Any, ...]) -> int:
         """Hand a task over; number of the iteration whose files were written last."""
-        assert self._helper.stdin is not None
-        assert self._helper.stdout is not None
+        python = self._process.python
+        assert python.stdin is not None
+        assert python.stdout is not None
         try:
-            send(self._helper.stdin, task, self._memory)
-            last, warnings, fault = pickle.load(self._helper.stdout)
+            send(python.stdin, task, self._process.memory)
+            last, warnings, fault = pickle.load(python.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as gone:
             raise MpiappError(
-                f"the process that writes the files has ended (exit code {self._helper.wait()}): the machine may be out "
+                f"the process that writes the files has ended (exit code {python.wait()}): the machine may be out "
                 "of memory; go on with --continue from the last optimiser file"
             ) from gone
         for text in warnings:
@@ -108,11 +121,7 @@ class BackgroundWriter:
     def close(self) -> None:
         """End the process when what is in work is written."""
         self._thread.shutdown()
-        if self._helper.stdin is not None:
-            with suppress(BrokenPipeError):  # of a process that is gone, which was told before
-                self._helper.stdin.close()
-        self._helper.wait()
-        os.close(self._memory)
+        self._process.end()
 
     def __getattr__(self, name: str) -> Any:
         self.wait()

@@ -81,10 +81,18 @@ class Led:
 
 def begin(team: Team, config: CommonConfig, kind: Kind) -> Start:
     """Prepare a new or a continued refinement on all ranks; without a writer when only the plan was asked for."""
+    if not team.is_leader or config.gpu is None or config.dry_run:
+        return _begin(team, config, kind, None)
+    writing = WritingProcess()
+    try:
+        return _begin(team, config, kind, writing)
+    except BaseException:
+        writing.end(at_once=True)
+        raise
+
+
+def _begin(team: Team, config: CommonConfig, kind: Kind, writing: WritingProcess | None) -> Start:
     led, small = None, None
-    writing = None
-    if team.is_leader and config.gpu is not None and not config.dry_run:
-        writing = WritingProcess()
     seats = [Seat(*seat) for seat in team.allgather((team.host, config.threads or team.threads))]
     with raise_together(team):
         if team.is_leader:

@@ -104,7 +104,7 @@ def test_another_process_writes(tmp_path: Path, state: RunState, caplog: pytest.
     np.testing.assert_array_equal(pictures["map"], state.maps[0])
     assert "iteration 2" in caplog.text
     writer.close()
-    assert writer._helper.returncode == 0
+    assert writer._process.python.returncode == 0
 
 
 def test_a_fault_is_raised_by_the_next_call(tmp_path: Path, state: RunState) -> None:
@@ -121,11 +121,17 @@ def test_a_fault_is_raised_by_the_next_call(tmp_path: Path, state: RunState) -> 
 def test_a_lost_process_is_told(tmp_path: Path, state: RunState) -> None:
     writer = BackgroundWriter(Recorder(tmp_path), WritingProcess())  # type: ignore[arg-type]
     writer.wait()
-    writer._helper.send_signal(signal.SIGTERM)  # ignored: the last files are still written
+    writer._process.python.send_signal(signal.SIGTERM)  # ignored: the last files are still written
     writer.iteration(state)
     writer.wait()
-    writer._helper.kill()
+    writer._process.python.kill()
     writer.iteration(state)
     with pytest.raises(MpiappError, match="has ended .exit code -9.*--continue"):
         writer.wait()
     writer.close()
+
+
+def test_a_process_that_is_not_needed_ends_at_once() -> None:
+    process = WritingProcess()
+    process.end(at_once=True)
+    assert process.python.returncode == -signal.SIGKILL
