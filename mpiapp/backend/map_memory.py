@@ -22,6 +22,8 @@ from mpiapp.model.projection import padded_box
 DOUBLE = 8
 # elements of a half cube that lie inside its half ball
 INSIDE = pi / 6
+# bytes of a device so small that halves take turns, and planes of a map are worked on a few at a time
+LEAST = 1
 
 
 def insertion_items(r_max: int, padding: float, box: int, particles: int = 1) -> tuple[Item, ...]:

@@ -5,7 +5,7 @@ NumPy is known here; a backend on a device registers its own module when it star
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -91,3 +91,8 @@ def in_slabs(work: Callable[[slice], Any], array: Any, workers: int = 1) -> list
         return [work(part) for part in parts]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, parts))
+
+
+def binned(arrays: ArrayModule, slabs: Iterable[tuple[Any, Any]], n: int) -> Any:
+    """Sums by bin over slabs of (index, values or None)."""
+    return sum(arrays.bincount(index, values, n) for index, values in slabs)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.model.arrays import in_slabs, module_of, to_host
+from mpiapp.model.arrays import in_slabs, module_of, slabs_of, to_host
 from mpiapp.model.filters import gridding_correction
 from mpiapp.model.pixels import round_half_away
 
@@ -141,12 +141,14 @@ def reference_spectrum(transform: Complex, padding: float, n_shells: int) -> NDA
     """Signal power per component and shell, mean |F|^2 / 2 (tau2 of refinement.md 2.2 step 6): (n_shells,)."""
     arrays = module_of(transform)
     xp, radius = arrays.xp, transform.shape[2] - 1
-    inside = squared_radius(radius, xp) <= (radius - 1) ** 2
-    shells = shell_index(radius, padding, xp)[inside]
-    power = xp.abs(transform[inside]).astype(np.float64) ** 2
-    total = to_host(arrays.bincount(shells, power, n_shells))
-    count = to_host(arrays.bincount(shells, None, n_shells))
-    return np.asarray(total / np.maximum(count, 1) / 2)
+    total, count = 0.0, 0.0
+    for part in slabs_of(transform):
+        inside = squared_radius(radius, xp, part) <= (radius - 1) ** 2
+        shells = shell_index(radius, padding, xp, part)[inside]
+        power = xp.abs(transform[part][inside]).astype(np.float64) ** 2
+        total = total + arrays.bincount(shells, power, n_shells)
+        count = count + arrays.bincount(shells, None, n_shells)
+    return np.asarray(to_host(total) / np.maximum(to_host(count), 1) / 2)
 
 
 def _corners(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpiapp.model.arrays import ArrayModule, in_slabs, module_of, slabs_of, to_host
+from mpiapp.model.arrays import ArrayModule, binned, in_slabs, module_of, slabs_of, to_host
 from mpiapp.model.filters import gridding_correction
 from mpiapp.model.masks import apply_soft_mask, soft_sphere
 from mpiapp.model.pixels import round_half_away
@@ -73,11 +73,6 @@ def downsampled_average(sums: Sums, r_max: int, padding: float) -> NDArray[np.co
     return average
 
 
-def _binned(arrays: ArrayModule, slabs: Iterable[tuple[Any, Any]], n: int) -> Any:
-    """Sums by bin over slabs of (index, values or None)."""
-    return sum(arrays.bincount(index, values, n) for index, values in slabs)
-
-
 @dataclass(frozen=True)
 class Spectra:
     """Spectra of one reference, per shell 0 .. N/2, float64."""
@@ -104,7 +99,7 @@ class _Inside:
 
     def shell_sum(self, values: Iterable[Any]) -> NDArray[np.float64]:
         """Sums by shell of values in the same slabs, in host memory."""
-        found = _binned(self.arrays, zip(self.shells, values, strict=True), self.count.size)
+        found = binned(self.arrays, zip(self.shells, values, strict=True), self.count.size)
         return np.asarray(to_host(found), np.float64)
 
 
@@ -118,7 +113,7 @@ def _inside(sums: Sums, padding: float, n: int, workers: int) -> _Inside:
 
     weight, shells = map(list, zip(*in_slabs(of_planes, sums, workers), strict=True))
     count, total = (
-        np.asarray(to_host(_binned(arrays, zip(shells, values, strict=True), n)), np.float64)
+        np.asarray(to_host(binned(arrays, zip(shells, values, strict=True), n)), np.float64)
         for values in ([None] * len(shells), weight)
     )
     total = total * padding**3
@@ -209,8 +204,8 @@ def wiener(
     slabs = dict(
         zip((part.start for part in slabs_of(sums)), in_slabs(denominators, sums, workers), strict=True)
     )
-    total = _binned(arrays, ((ring, divisor) for _, divisor, ring in slabs.values()), r_max)
-    count = _binned(arrays, ((ring, None) for _, _, ring in slabs.values()), r_max)
+    total = binned(arrays, ((ring, divisor) for _, divisor, ring in slabs.values()), r_max)
+    count = binned(arrays, ((ring, None) for _, _, ring in slabs.values()), r_max)
     floor = total / xp.maximum(count, 1) / 1000
     out: NDArray[np.complex64] = xp.zeros(sums.shape[:3], np.complex64)
 
