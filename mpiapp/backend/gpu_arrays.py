@@ -11,10 +11,8 @@ from mpiapp.model.arrays import ArrayModule
 
 # so few bins that their sums fit in the shared memory of a block
 FEW_BINS = 4096
-
-
 # elements worked on at a time where a job does not say: few launches for a map of 360 px, half a gigabyte
-SLAB = 1 << 23
+SLAB_ELEMENTS = 1 << 23
 # arrays of this size and more are copied through memory that the device reads and writes by itself
 LARGE_BYTES = 1 << 20
 
@@ -61,7 +59,7 @@ class DeviceFft:
         return transform
 
 
-def device_module(kernels: Kernels, slab: int = SLAB) -> ArrayModule:
+def device_module(kernels: Kernels, slab: int = SLAB_ELEMENTS) -> ArrayModule:
     """The array module of a device, which works on so many elements at a time."""
     cupy = kernels.cupy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mpiapp.backend.map_memory import reconstruction_items
+from mpiapp.backend.map_memory import LEAST, reconstruction_items
 from mpiapp.backend.memory import BESIDE_SHARE, RESERVED, Item, cache_bytes, image_bytes, required, total
 from mpiapp.backend.step_plan import StepPlan, plan_step
 from mpiapp.cli.console import is_leader, say
@@ -172,7 +172,7 @@ def _least(config: PlanConfig, stage: Stage) -> int:
 
 def _maps(config: PlanConfig) -> int:
     """Memory without which maps can not be made: that of one half and of few planes at a time."""
-    return total(_map_items(config, 1)) + RESERVED
+    return total(_map_items(config, LEAST)) + RESERVED
 
 
 def _by_box(config: PlanConfig) -> Curves:

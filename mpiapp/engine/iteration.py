@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, HalfModel, ImagingSetup, ReadImages
-from mpiapp.backend.map_memory import reconstruction_items
+from mpiapp.backend.map_memory import LEAST, reconstruction_items
 from mpiapp.backend.memory import total
 from mpiapp.engine.frame import Drift
 from mpiapp.engine.maximization import (
@@ -246,7 +246,7 @@ class Iteration:
             return regularised_map(setup, grid, spectra, o.tau2_fudge, o.minres_map, o.workers)
 
         needs = total(
-            reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1, memory=1)
+            reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1, memory=LEAST)
         )
         return self.backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpiapp.backend.base import Backend, ImageOptions, ImagingSetup
-from mpiapp.backend.map_memory import reconstruction_items
+from mpiapp.backend.map_memory import LEAST, reconstruction_items
 from mpiapp.backend.memory import total
 from mpiapp.config.reconstruct import ReconstructConfig
 from mpiapp.engine.backends import check_devices, start_backend
@@ -220,5 +220,7 @@ def _map(backend: Backend, grid: Any, setup: ImagingSetup, threads: int) -> F32:
         volume: F32 = to_host(real_space_map(transform, setup.box, setup.padding, workers=threads))
         return volume
 
-    needs = total(reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1, memory=1))
+    needs = total(
+        reconstruction_items(setup.box, setup.padding, symmetric=setup.group.order > 1, memory=LEAST)
+    )
     return backend.within_memory(f"the reconstruction of a map of {setup.box} px", work, needs)

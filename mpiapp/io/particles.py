@@ -17,6 +17,7 @@ from mpiapp.io.legacy import from_legacy, to_legacy
 from mpiapp.io.mrc_header import read_header
 from mpiapp.io.optics import OpticsGroup, read_optics, renumber_groups
 from mpiapp.io.particle_arrays import particle_arrays, scale_groups
+from mpiapp.io.relion_tables import loop_block
 from mpiapp.io.star import parse_star, write_star
 from mpiapp.io.star_parser import StarFile
 from mpiapp.io.star_table import Table
@@ -156,9 +157,7 @@ def _optics_block(star: StarFile, name: str, frame: Table) -> tuple[Table, Table
     if block is None:
         star.notices.append(f"{star.path}: a table of RELION 3.0 or older, converted to optics groups.")
         return from_legacy(frame, star.path, name)
-    if isinstance(block, dict):
-        block = Table({label: [value] for label, value in block.items()})
-    return block, frame
+    return loop_block(star.blocks, "optics", star.path), frame
 
 
 def _complete_boxes(
